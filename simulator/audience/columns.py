@@ -84,4 +84,7 @@ SINGLE_LINE_COLUMNS = frozenset(
 
 def is_target(text: str) -> bool:
     """Return whether a heading can be mapped to a text."""
-    return text in TARGETS or (text.startswith(CUSTOM_PREFIXES) and not text.endswith(":"))
+    has_custom_name = any(
+        text.startswith(prefix) and text.removeprefix(prefix).strip() for prefix in CUSTOM_PREFIXES
+    )
+    return text in TARGETS or has_custom_name

@@ -1,5 +1,6 @@
 """Countries as exports write them, as two-letter codes (ISO 3166-1 alpha-2)."""
 
+import re
 from functools import cache
 
 # The first three letters are the alpha-3 code, the others the alpha-2 code.
@@ -71,6 +72,8 @@ _OTHER_NAMES = {
 }
 """Names that people use besides the official ones, in lower case."""
 
+_CALLING_CODE = re.compile(r"\+?[1-9]\d{0,2}", re.ASCII)
+
 _CODES_BY_ALPHA_3 = {entry[:3]: entry[3:] for entry in _ALPHA_3_AND_2.split()}
 _ALPHA_2_CODES = frozenset(_CODES_BY_ALPHA_3.values()) | {"XK"}
 
@@ -78,13 +81,23 @@ _ALPHA_2_CODES = frozenset(_CODES_BY_ALPHA_3.values()) | {"XK"}
 def parse_country(text: str) -> str | None:
     """Return the two-letter code of a country that is written as a code or a name, or None.
 
-    Names are read in the languages that phonenumbers has, such as "Deutschland".
+    Names are read in the languages that phonenumbers has, such as "Deutschland". A calling code,
+    such as +44, stands for the main country that has it.
     """
     code = text.upper()
     if code in _ALPHA_2_CODES:
         return code
+    if _CALLING_CODE.fullmatch(text):
+        return _find_main_country(int(text))
     name = " ".join(text.casefold().split())
     return _CODES_BY_ALPHA_3.get(code) or _OTHER_NAMES.get(name) or _load_names().get(name)
+
+
+def _find_main_country(calling_code: int) -> str | None:
+    import phonenumbers
+
+    code = phonenumbers.region_code_for_country_code(calling_code)
+    return code if code in _ALPHA_2_CODES else None
 
 
 @cache

@@ -112,7 +112,10 @@ def guess_separator(lines: Sequence[str]) -> str:
     """Return the separator with which the first lines of a file make the most regular table."""
 
     def rate(separator: str) -> tuple[float, int]:
-        rows = [row for row in csv.reader(lines, delimiter=separator) if any(row)]
+        try:
+            rows = [row for row in csv.reader(lines, delimiter=separator) if any(row)]
+        except csv.Error:
+            rows = []
         if not rows or len(rows[0]) == 1:
             return 0.0, 0
         regular = sum(1 < len(row) <= len(rows[0]) for row in rows)

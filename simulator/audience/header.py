@@ -27,7 +27,7 @@ def split_header(line: str, separator: str) -> list[str]:
         cells = next(csv.reader([line], delimiter=separator, strict=True), [])
     except csv.Error:
         raise WrongHeader(UNBALANCED_QUOTE) from None
-    return [strip_invisible(cell, keep_joiners=False).strip() for cell in cells]
+    return [" ".join(strip_invisible(cell, keep_joiners=False).split()) for cell in cells]
 
 
 def parse_header(headings: Sequence[str], format: AudienceFormat) -> list[str]:

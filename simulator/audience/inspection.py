@@ -6,6 +6,7 @@ from pathlib import Path
 
 from simulator.audience.cleaning import clean_cell
 from simulator.audience.columns import IGNORED, OPT_COLUMNS
+from simulator.audience.countries import parse_country
 from simulator.audience.dialect import SAMPLE_ROWS, guess_encoding, guess_separator
 from simulator.audience.formats import AudienceFile, AudienceFormat, AudienceSection
 from simulator.audience.header import find_own_column, number_headings, split_header
@@ -13,7 +14,8 @@ from simulator.audience.headings import guess_columns
 from simulator.audience.problems import MobileProblem, ProblemCounts, RejectCause
 from simulator.audience.reader import RejectedRow, open_text, read_customers, read_header_line
 from simulator.audience.rows import RowReader, read_line
-from simulator.audience.values import DateOrder, is_ambiguous_date, read_date_order
+from simulator.audience.values import DateOrder, is_ambiguous_date, parse_date, read_date_order
+from simulator.values import MAX_VALUE_CHARACTERS
 from tracker.errors import UsageError
 from tracker.text import pluralize
 
@@ -23,20 +25,27 @@ MAX_SAMPLES = 3
 DATE_COLUMN = "coupon_expires"
 """The column whose dates depend on the order of day and month."""
 
+REGION_COLUMN = "region"
+
 
 @dataclass
 class ColumnValues:
     """What the values of a column look like.
 
     Attributes:
+        column: the column that its heading means, or None.
         samples: its first different values.
         filled: how many cells aren't empty.
+        unreadable: how many values aren't dates or countries, if they should be.
         orders: how many dates prove each order of day and month.
         ambiguous: how many dates can be read in both orders.
     """
 
+    column: str | None = None
     samples: list[str] = field(default_factory=list)
     filled: int = 0
+    unreadable: int = 0
+    first_unreadable: str = ""
     orders: dict[DateOrder, int] = field(default_factory=lambda: dict.fromkeys(DateOrder, 0))
     ambiguous: int = 0
 
@@ -45,6 +54,11 @@ class ColumnValues:
         self.filled += 1
         if len(self.samples) < MAX_SAMPLES and value not in self.samples:
             self.samples.append(value)
+        if (self.column == DATE_COLUMN and parse_date(value, DateOrder.DAY_FIRST) is None) or (
+            self.column == REGION_COLUMN and parse_country(value) is None
+        ):
+            self.first_unreadable = self.first_unreadable or value[:MAX_VALUE_CHARACTERS]
+            self.unreadable += 1
         if value[0].isdigit():
             order = read_date_order(value)
             if order is not None:
@@ -132,6 +146,7 @@ def inspect_audience_file(
             *_list_notes(section, counts),
             *_list_consent_notes(values, columns, counts),
             *_list_date_notes(values, columns, orders),
+            *_list_unreadable_notes(values),
         ],
     )
 
@@ -150,7 +165,8 @@ def _read_values(path: Path, encoding: str, separator: str) -> dict[str, ColumnV
         headings = [*number_headings(split_header(header, separator))]
         if not headings:
             raise ValueError("the first line is empty; expected the names of the columns")
-        values = {heading: ColumnValues() for heading in headings}
+        columns = guess_columns(headings)
+        values = {heading: ColumnValues(columns.get(heading)) for heading in headings}
         for row in RowReader(stream, headings, separator, first_line):
             if row.error is None:
                 for (heading, column), cell in zip(values.items(), row.cells, strict=False):
@@ -198,7 +214,7 @@ def _list_consent_notes(
         means_consent = not OPT_COLUMNS.get(columns.get(heading, ""), (True, ()))[0]
         empty = counts.rows - column.filled
         if means_consent and empty > 0:
-            yield f"{heading}: {pluralize(empty, 'empty cell')} without consent"
+            yield f"{heading}: {pluralize(empty, 'empty cell')}, read as no consent"
 
 
 def _list_date_notes(
@@ -216,9 +232,18 @@ def _list_date_notes(
             )
         elif column.ambiguous and not any(orders.values()):
             yield (
-                f"{heading}: {pluralize(column.ambiguous, 'date')} ambiguous, because no date of"
+                f"{heading}: {pluralize(column.ambiguous, 'ambiguous date')}, because no date of"
                 " the file tells whether the day or the month comes first; date_order decides"
             )
+
+
+def _list_unreadable_notes(values: dict[str, ColumnValues]) -> Iterator[str]:
+    """Yield which columns have values that aren't what their headings promise."""
+    for heading, column in values.items():
+        if column.unreadable:
+            noun = "date" if column.column == DATE_COLUMN else "country"
+            values_without = f"{pluralize(column.unreadable, 'value')} without a readable {noun}"
+            yield f"{heading}: {values_without}, such as {column.first_unreadable!r}"
 
 
 def is_own_format(format: AudienceFormat) -> bool:

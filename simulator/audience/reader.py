@@ -25,6 +25,9 @@ from simulator.audience.rows import (
 )
 from tracker.errors import UsageError
 
+MAX_HEADER_LINES = 20
+"""Lines that are read for a quote in the header to end."""
+
 _SEPARATOR_LINE = re.compile(r"\ufeff?\"?sep=.\"?\s*", re.IGNORECASE)
 """First line that tells Excel the separator; it isn't a header."""
 
@@ -142,12 +145,15 @@ def open_text(path: Path, encoding: str) -> TextIO:
 def read_header_line(stream: TextIO) -> tuple[str, int]:
     """Return the header, and the number of the line after it.
 
-    A first line that tells Excel the separator is skipped.
+    A first line that tells Excel the separator is skipped. A quoted heading may have line breaks.
     """
-    header = stream.readline(MAX_LINE_CHARACTERS + 1)
+    header, lines = stream.readline(MAX_LINE_CHARACTERS + 1), 1
     if _SEPARATOR_LINE.fullmatch(header):
-        return read_line(stream), 3
-    return header, 2
+        header, lines = read_line(stream), 2
+    while header.count('"') % 2 and lines < MAX_HEADER_LINES and (line := read_line(stream)):
+        header += line
+        lines += 1
+    return header, lines + 1
 
 
 def _normalize_encoding(encoding: str) -> str:

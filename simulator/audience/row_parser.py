@@ -88,7 +88,7 @@ class RowParser:
         return (
             len(row.cells) == len(self._header)
             and row.cells[0].strip().casefold() == self._header[0]
-            and [cell.strip().casefold() for cell in row.cells] == self._header
+            and [" ".join(cell.split()).casefold() for cell in row.cells] == self._header
         )
 
     def parse_customer(self, row: Row) -> tuple[CustomerRecord, Sequence[Problem]]:

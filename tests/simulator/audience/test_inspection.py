@@ -4,6 +4,8 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
 
 from simulator.audience.columns import COLUMNS, OPT_COLUMNS
 from simulator.audience.dialect import guess_encoding, guess_separator
@@ -156,7 +158,7 @@ def test_an_export_is_inspected(tmp_path: Path) -> None:
         RejectCause.WRONG_VALUE: 1,
     }
     assert "subscribed: got 'vielleicht'" in inspection.messages[RejectCause.WRONG_VALUE]
-    assert inspection.notes == ["Newsletter: 2 empty cells without consent"]
+    assert inspection.notes == ["Newsletter: 2 empty cells, read as no consent"]
     assert not is_own_format(inspection.format)
 
 
@@ -201,7 +203,7 @@ def test_commented_keys_of_a_mapping_are_valid(tmp_path: Path) -> None:
         (("31/12/2030", "03/04/2031"), DateOrder.DAY_FIRST, None),
         (("12/31/2030", "03/04/2031"), DateOrder.MONTH_FIRST, None),
         (("2030-12-31", "05/05/2031"), None, None),
-        (("03/04/2031", "04/05/2031"), None, "Valid until: 2 dates ambiguous, because no date"),
+        (("03/04/2031", "04/05/2031"), None, "Valid until: 2 ambiguous dates, because no date"),
         (("31/12/2030", "12/31/2030"), None, "dates contradict each other (1 day_first and 1 mon"),
     ],
 )
@@ -230,6 +232,14 @@ def test_what_a_person_must_know_is_noted(tmp_path: Path) -> None:
     path = write(tmp_path, "Mobile\n07700 900123\n")
     assert len(inspect_audience_file(path, region="GB").notes) == 1
     assert "nobody can be reached" in inspect_audience_file(write(tmp_path, "Id\n1\n")).notes[0]
+
+
+def test_values_that_are_no_dates_or_countries_are_noted(tmp_path: Path) -> None:
+    content = "email,Valid until,Country\na@example.com,soon,Narnia\nb@example.com,31/12/2030,UK\n"
+    assert inspect_audience_file(write(tmp_path, content)).notes[1:] == [
+        "Valid until: 1 value without a readable date, such as 'soon'",
+        "Country: 1 value without a readable country, such as 'Narnia'",
+    ]
 
 
 def test_our_own_files_need_no_mapping(tmp_path: Path) -> None:
@@ -265,3 +275,23 @@ def test_files_that_can_not_be_read(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "nowhere.csv"):
         with pytest.raises(UsageError, match="can't be read"):
             inspect_audience_file(path)
+
+
+@given(
+    body=st.binary(max_size=400) | st.text('ab",;\t|\n\r\0 é\u200b=+-1/.').map(str.encode),
+    mark=st.sampled_from([b"", b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff", b"sep=;\n"]),
+)
+@example(body=b"a,b\n\x80,\xff", mark=b"")
+@example(body=b":\nx", mark=b"")
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_no_file_breaks_the_inspection(tmp_path: Path, body: bytes, mark: bytes) -> None:
+    path = tmp_path / "crm.csv"
+    path.write_bytes(mark + body)
+    try:
+        inspection = inspect_audience_file(path, other_columns="field")
+    except UsageError:
+        return
+    mapping = tmp_path / "crm.mapping.toml"
+    mapping.write_text(format_mapping(inspection, mapping.name), encoding="utf-8")
+    assert load_mapping(mapping).columns == inspection.format.columns
+    assert inspection.counts.rows == inspection.counts.customers + inspection.counts.rejects

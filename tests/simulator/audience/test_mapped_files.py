@@ -115,6 +115,15 @@ def test_the_line_that_tells_excel_the_separator_is_skipped(tmp_path: Path) -> N
     assert (read.only.customer_id, read.rejects[0].line) == ("C2", 3)
 
 
+def test_a_heading_of_two_lines(tmp_path: Path) -> None:
+    read = Imported(
+        tmp_path,
+        'customer_id,"Email\r\nAddress",ndnc\r\nC1,a@example.com,\r\nC2,,maybe\r\n',
+        columns={"Email Address": "email"},
+    )
+    assert (read.only.email, read.rejects[0].line) == ("a@example.com", 4)
+
+
 @pytest.mark.parametrize(
     ("columns", "cells", "email", "sms"),
     [
