@@ -4,8 +4,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+from docs.reference_audience import audience_reference
 from docs.reference_cli import cli_reference
-from docs.reference_scenario import audience_reference, scenario_reference
+from docs.reference_scenario import scenario_reference
 from docs.reference_web import api_reference, metrics_reference
 from docs.scenario_schema import scenario_schema
 from tracker.campaign_states import CampaignState

@@ -4,7 +4,6 @@ A format has only defaults for a file with our own columns. `sendtrace audience 
 for any other file: a mapping file in TOML.
 """
 
-import codecs
 import re
 import tomllib
 from collections.abc import Mapping
@@ -45,11 +44,11 @@ def parse_max_rejects(value: object) -> float:
 
 def _validate_encoding(encoding: str) -> str:
     try:
-        is_text = codecs.lookup(encoding)._is_text_encoding
+        "".encode(encoding)
     except (LookupError, ValueError):
-        is_text = False
-    if not is_text:
-        raise ValueError(f'got {encoding!r}; expected an encoding like "windows-1252" or "utf-16"')
+        raise ValueError(
+            f'got {encoding!r}; expected an encoding like "windows-1252" or "utf-16"'
+        ) from None
     return encoding
 
 
@@ -102,8 +101,8 @@ class AudienceFormat(ScenarioSection):
     ] = ","
     """Character between the cells, or its name: comma, semicolon, tab or pipe."""
     columns: Annotated[
-        dict[str, Annotated[str, Field(strict=True)]] | None,
-        AfterValidator(lambda columns: None if columns is None else _validate_targets(columns)),
+        Annotated[dict[str, Annotated[str, Field(strict=True)]], AfterValidator(_validate_targets)]
+        | None,
         Field(examples=[{"Email Address": "email"}]),
     ] = None
     """What headings of the file mean: a column of audience files, `field:NAME`, `tag:NAME`, or
@@ -112,8 +111,7 @@ class AudienceFormat(ScenarioSection):
     """What happens to headings without a meaning: `ignore`, or `field` to import them as
     `field:HEADING`; default: `ignore` with `columns`, an error without."""
     region: Annotated[
-        str | None,
-        AfterValidator(lambda region: region and _validate_region(region)),
+        Annotated[str, AfterValidator(_validate_region)] | None,
         Field(examples=["IN"]),
     ] = None
     """Country in which national mobile numbers are read if a row has no region."""
@@ -144,8 +142,7 @@ class AudienceSection(AudienceFormat):
     file: Annotated[str, AfterValidator(validate_text), Field(examples=["crm.csv"])]
     """Audience file beside the scenario file."""
     mapping: Annotated[
-        str | None,
-        AfterValidator(lambda text: text and validate_text(text)),
+        Annotated[str, AfterValidator(validate_text)] | None,
         Field(examples=["crm.mapping.toml"]),
     ] = None
     """Mapping file beside the scenario file, as `sendtrace audience inspect` writes it."""

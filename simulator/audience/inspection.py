@@ -107,25 +107,14 @@ def inspect_audience_file(
     Raises:
         UsageError: the file can't be read, or has no header.
     """
-    try:
-        encoding = encoding or guess_encoding(path)
-        separator = separator or guess_separator(_read_first_lines(path, encoding))
-        values = _read_values(path, encoding, separator)
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{path}: can't be read: {error}") from None
-    columns = guess_columns([*values])
-    orders = _sum_orders(values, columns)
+    encoding, separator, values = _read_file(path, encoding, separator)
+    orders = _sum_orders(values)
     section = AudienceSection.model_validate(
         {
             "file": path.name,
             "encoding": encoding,
             "separator": separator,
-            "columns": {
-                heading: columns.get(heading)
-                or find_own_column(heading)
-                or (f"field:{heading}" if other_columns == "field" else IGNORED)
-                for heading in values
-            },
+            "columns": _choose_targets(values, other_columns),
             "region": region,
             "date_order": _choose_order(orders),
         }
@@ -144,11 +133,33 @@ def inspect_audience_file(
         messages=messages,
         notes=[
             *_list_notes(section, counts),
-            *_list_consent_notes(values, columns, counts),
-            *_list_date_notes(values, columns, orders),
+            *_list_consent_notes(values, counts),
+            *_list_date_notes(values, orders),
             *_list_unreadable_notes(values),
         ],
     )
+
+
+def _read_file(
+    path: Path, encoding: str | None, separator: str | None
+) -> tuple[str, str, dict[str, ColumnValues]]:
+    """Return encoding, separator and values of a file, or raise UsageError."""
+    try:
+        encoding = encoding or guess_encoding(path)
+        separator = separator or guess_separator(_read_first_lines(path, encoding))
+        return encoding, separator, _read_values(path, encoding, separator)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path}: can't be read: {error}") from None
+
+
+def _choose_targets(values: dict[str, ColumnValues], other_columns: str) -> dict[str, str]:
+    """Return what each heading means."""
+    return {
+        heading: column.column
+        or find_own_column(heading)
+        or (f"field:{heading}" if other_columns == "field" else IGNORED)
+        for heading, column in values.items()
+    }
 
 
 def _read_first_lines(path: Path, encoding: str) -> list[str]:
@@ -176,9 +187,9 @@ def _read_values(path: Path, encoding: str, separator: str) -> dict[str, ColumnV
     return values
 
 
-def _sum_orders(values: dict[str, ColumnValues], columns: dict[str, str]) -> dict[DateOrder, int]:
+def _sum_orders(values: dict[str, ColumnValues]) -> dict[DateOrder, int]:
     """Return how many dates prove each order: those of the date column, else those of all."""
-    own = [values[heading].orders for heading in values if columns.get(heading) == DATE_COLUMN]
+    own = [column.orders for column in values.values() if column.column == DATE_COLUMN]
     for orders in (own, [column.orders for column in values.values()]):
         total = {order: sum(counts[order] for counts in orders) for order in DateOrder}
         if any(total.values()):
@@ -206,23 +217,21 @@ def _list_notes(format: AudienceFormat, counts: ProblemCounts) -> Iterator[str]:
         )
 
 
-def _list_consent_notes(
-    values: dict[str, ColumnValues], columns: dict[str, str], counts: ProblemCounts
-) -> Iterator[str]:
+def _list_consent_notes(values: dict[str, ColumnValues], counts: ProblemCounts) -> Iterator[str]:
     """Yield which columns of consent have empty cells."""
     for heading, column in values.items():
-        means_consent = not OPT_COLUMNS.get(columns.get(heading, ""), (True, ()))[0]
+        means_consent = not OPT_COLUMNS.get(column.column or "", (True, ()))[0]
         empty = counts.rows - column.filled
         if means_consent and empty > 0:
             yield f"{heading}: {pluralize(empty, 'empty cell')}, read as no consent"
 
 
 def _list_date_notes(
-    values: dict[str, ColumnValues], columns: dict[str, str], orders: dict[DateOrder, int]
+    values: dict[str, ColumnValues], orders: dict[DateOrder, int]
 ) -> Iterator[str]:
     """Yield what the dates of the date column leave open."""
     for heading, column in values.items():
-        if columns.get(heading) != DATE_COLUMN:
+        if column.column != DATE_COLUMN:
             continue
         if all(orders.values()):
             counts = " and ".join(f"{count:,} {order}" for order, count in orders.items())

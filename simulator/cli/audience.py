@@ -68,8 +68,8 @@ def inspect(
     """Show how a file of customers is read, and count its problems.
 
     Encoding, separator, headings and the order of dates are guessed from the whole file. Nothing is
-    imported. The mapping is a TOML file for the key `audience` of a scenario; look through it
-    before you use it. With --write -, the mapping goes to stdout and the rest to stderr.
+    imported. Look through the mapping, a TOML file for the key `audience` of a scenario, before you
+    use it. With --write -, it goes to stdout and the rest to stderr.
 
     Exit codes: 0 inspected · 2 the file can't be read.
 
@@ -77,33 +77,38 @@ def inspect(
     sendtrace audience inspect crm.csv --region IN --write crm.mapping.toml ·
     sendtrace audience inspect crm.csv --write - > crm.mapping.toml
     """
-    from simulator.audience.formats import parse_section
     from simulator.audience.inspection import inspect_audience_file
     from simulator.audience.mapping_file import format_mapping
 
     given = {"encoding": encoding, "separator": separator, "region": region}
-    try:
-        options = parse_section(
-            {"file": str(file), **{key: text for key, text in given.items() if text is not None}}
-        )
-    except ValueError as error:
-        raise UsageError(f"--{error}") from None
-    if write is not None and write != STDOUT:
-        if write.exists() and file.exists() and write.samefile(file):
-            raise UsageError(f"--write {write}: got the input file; expected another file")
-        check_writable("--write", write)
-    inspection = inspect_audience_file(
-        file,
-        encoding=None if encoding is None else options.encoding,
-        separator=None if separator is None else options.separator,
-        region=options.region,
-        other_columns=other_columns,
-    )
+    options = _parse_options({key: text for key, text in given.items() if text is not None})
+    _check_output(write, file)
+    inspection = inspect_audience_file(file, **options, other_columns=other_columns)
     print("\n".join(_report_lines(inspection)), file=sys.stderr if write == STDOUT else sys.stdout)
     if write == STDOUT:
         print(format_mapping(inspection, f"{file.stem}.mapping.toml"), end="")
     elif write is not None:
         write_output("--write", write, format_mapping(inspection, write.name))
+
+
+def _check_output(write: Path | None, file: Path) -> None:
+    """Raise UsageError if the mapping can't be written, or would replace the file."""
+    if write is None or write == STDOUT:
+        return
+    if write.exists() and file.exists() and write.samefile(file):
+        raise UsageError(f"--write {write}: got the input file; expected another file")
+    check_writable("--write", write)
+
+
+def _parse_options(texts: dict[str, str]) -> dict[str, str]:
+    """Return the values of options that are keys of a scenario; raise UsageError for wrong ones."""
+    from simulator.audience.formats import parse_section
+
+    try:
+        section = parse_section({"file": "any", **texts})
+    except ValueError as error:
+        raise UsageError(f"--{error}") from None
+    return section.model_dump(include={*texts})
 
 
 def _report_lines(inspection: "Inspection") -> list[str]:

@@ -97,8 +97,7 @@ def measure_run(
     common = _common_figures(times, latencies, reports, speed)
     values: dict[str, float | None] = {
         RUN_SECONDS: seconds,
-        **common,
-        **run.import_figures,
+        **(common | run.import_figures),
         **read_ledger_figures(connection, ids),
         **_anomaly_figures(anomalies),
         **dict(_step_figures(workloads)),
