@@ -47,7 +47,9 @@ SMTP_RETRY_DELAY = timedelta(minutes=1)
 
 PLANTABLE_SLUGS = tuple(reason.slug for reason in PLANTABLE_REASONS)
 
-AUDIENCE_EXAMPLES = 'a number, a file like "customers.csv" or { same_as = "CAMPAIGN" }'
+AUDIENCE_EXAMPLES = (
+    'a number, a file like "customers.csv" or { file = "crm.csv" }, or { same_as = "CAMPAIGN" }'
+)
 
 
 @dataclass(frozen=True)

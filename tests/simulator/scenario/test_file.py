@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from simulator.audience.formats import AudienceFile
 from simulator.scenario.file import Scenario, load_scenario
 from simulator.scenario.sections import GatewaySection
 from simulator.world.behaviour import LatencyDistribution
 from tests.support.scenarios import assert_error, read_refusal
+from tracker.errors import UsageError
 from tracker.status import Channel
 
 SAMPLE = """\
@@ -138,6 +140,20 @@ def test_a_seed_of_the_command_line_replaces_that_of_the_file(file: Path) -> Non
 def test_durations(file: Path, text: str, expected: timedelta) -> None:
     scenario = load(file, toml(latency(text, text), channel='"sms"'))
     assert scenario.campaigns[0].gateway.latency.median == expected
+
+
+def test_an_audience_file_with_a_mapping_beside_the_scenario(file: Path) -> None:
+    (file.parent / "crm.mapping.toml").write_text('separator = ";"\n[columns]\nMail = "email"\n')
+    (file.parent / "crm.csv").write_text("Mail;x\na@example.com;1\n")
+    table = '{ file = "crm.csv", mapping = "crm.mapping.toml", max_rejects = "1 %" }'
+    scenario = load(file, toml(audience=table))
+    audience = scenario.campaigns[0].audience
+    assert isinstance(audience.source, AudienceFile)
+    assert audience.source.load_format().max_rejects == 0.01
+    assert (audience.label, audience.is_imported) == ("crm.csv", True)
+    assert [path.name for path in scenario.source_files[1:]] == ["crm.csv", "crm.mapping.toml"]
+    with pytest.raises(UsageError, match="got an input file"):
+        scenario.refuse_to_overwrite("--json", file.parent / "crm.mapping.toml")
 
 
 def test_an_audience_file_lies_beside_the_scenario(file: Path) -> None:
@@ -312,6 +328,13 @@ BAD_CAMPAIGNS = (
     ("audience = '.'", "audience", "expected"),
     ("audience = ''", "audience", "expected a non-empty string"),
     (r'audience = "\u0000"', "audience", "expected a non-empty string"),
+    ("audience = { mapping = 'x' }", "audience", 'or { file = "crm.csv" }, or { same_as'),
+    ("audience = { file = 3 }", "audience.file", "got 3; expected a string"),
+    ("audience = { file = 'x', maping = 'y' }", "audience.maping", "did you mean mapping?"),
+    ("audience = { file = 'x', separator = ':' }", "audience.separator", "expected"),
+    ("audience = { file = 'x', columns.a = 'b' }", "audience.columns", "a: unknown column 'b'"),
+    ("audience = { file = 'people.csv', mapping = 'no.toml' }", "audience", "no.toml: can't be"),
+    ("audience = { file = 'people.csv', columns.x = 'email' }", "audience", "no column 'x'"),
     ("requires = ['cupon']", "requires", "expected coupon, referral, last_store"),
     ("requires = ['tag:']", "requires", "tag:NAME"),
     (
