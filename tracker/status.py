@@ -223,7 +223,7 @@ class Reason(Code):
         9,
         _INVALID,
         Step.VALIDATE,
-        "The customer has no mobile number, or an invalid one.",
+        "The customer has no mobile number, or none that can receive SMS.",
     )
     NOT_IN_LOYALTY_PROGRAM = (
         10,

@@ -30,7 +30,7 @@ class Customer(NamedTuple):
 
     Attributes:
         number: the customer's number in the audience, and the number of the message.
-        mobile_e164: `mobile` in E.164, or None if it is missing or not a possible number.
+        mobile_e164: `mobile` in E.164, or None if it is missing or can't receive SMS.
         hard_bounces: hard bounces of earlier messages on the campaign's channel.
         soft_bounces: earlier messages on the channel whose last attempt bounced softly.
         custom: tags and fields, as the text of a JSON object; read them with `value`.

@@ -33,6 +33,9 @@ BYTE_ORDER_MARKS = {
     codecs.BOM_UTF16_BE: "utf-16",
 }
 
+WORKBOOK_STARTS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
+"""First bytes of Excel's files: those of a ZIP archive, and of the format before 2007."""
+
 CANDIDATES = (
     "cp1252", "cp1250", "cp1251", "cp1253", "cp1254", "cp932", "gb18030", "big5", "cp949",
     "koi8_r", "mac_roman", "cp850",
@@ -46,9 +49,11 @@ _WORD_OUTSIDE_ASCII = re.compile(rb"[^\s;,|\t\"]*[\x80-\xff][^\s;,|\t\"]*")
 
 
 def guess_encoding(path: Path) -> str:
-    """Return the encoding that the bytes of a file suggest."""
+    """Return the encoding that the bytes of a file suggest; raise ValueError for a workbook."""
     with path.open("rb") as file:
         beginning = file.read(CHUNK_BYTES)
+    if beginning.startswith(WORKBOOK_STARTS):
+        raise ValueError("got a workbook or an archive; expected CSV, as a spreadsheet exports it")
     for mark, encoding in BYTE_ORDER_MARKS.items():
         if beginning.startswith(mark):
             return encoding

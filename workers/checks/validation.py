@@ -21,7 +21,7 @@ def email_missing(candidate: Candidate, now: datetime) -> bool:
 
 @check(Reason.MOBILE_MISSING_OR_INVALID, step=Step.VALIDATE, order=20)
 def mobile_missing_or_invalid(candidate: Candidate, now: datetime) -> bool:
-    """Block SMS to customers without a valid mobile number."""
+    """Block SMS to customers without a mobile number that can receive SMS."""
     return candidate.campaign.channel is Channel.SMS and not candidate.customer.mobile_e164
 
 

@@ -271,6 +271,14 @@ def test_files_without_a_header(tmp_path: Path, content: bytes) -> None:
         inspect_audience_file(path)
 
 
+@pytest.mark.parametrize("start", [b"PK\x03\x04", b"\xd0\xcf\x11\xe0"])
+def test_a_workbook_is_no_csv(tmp_path: Path, start: bytes) -> None:
+    path = tmp_path / "crm.xlsx"
+    path.write_bytes(start + bytes(range(256)))
+    with pytest.raises(UsageError, match="got a workbook or an archive; expected CSV"):
+        inspect_audience_file(path)
+
+
 def test_files_that_can_not_be_read(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "nowhere.csv"):
         with pytest.raises(UsageError, match="can't be read"):
