@@ -14,6 +14,7 @@ from tracker.record.catalog import Campaign, Organization
 from tracker.status import Step
 from tracker.store.database import Database
 from tracker.store.schema.catalog import customers
+from workers.gateways.base import load_gateway_kind
 from workers.mobile import find_region, find_time_zones, find_time_zones_of_region
 from workers.services.base import (
     Coupon,
@@ -125,6 +126,8 @@ class Candidate(NamedTuple):
         coupon: the customer's coupon, in the step `validate`; None unless the campaign requires it.
         referral: the referral code, in the step `validate`; None unless the campaign requires it.
         recent_messages: the counts of which `recent` is one; all candidates of a batch share them.
+        gateway_reaches_people: whether the campaign's gateway is enabled and sends to people
+            outside.
         failed: the services that gave no answer for the customer; their values are None.
     """
 
@@ -132,6 +135,7 @@ class Candidate(NamedTuple):
     campaign: Campaign
     subscription: Subscription | None = None
     recent_messages: RecentMessages = NO_RECENT_MESSAGES
+    gateway_reaches_people: bool = False
     coupon: Coupon | None = None
     referral: str | None = None
     failed: frozenset[ServiceName] = frozenset()
@@ -179,7 +183,11 @@ def load_candidates(
 
     The message limit period ends `now`. On the last try of a step an unavailable service counts as
     failed; else `ServiceUnavailable` is raised.
+
+    Raises:
+        UsageError: the campaign's gateway can't be loaded.
     """
+    has_real_gateway = reaches_people(campaign)
     loaded_customers = load_customers(database, campaign, numbers)
     answers = {
         name: call_service(services, name, campaign, numbers, is_last_try=is_last_try)
@@ -197,11 +205,20 @@ def load_candidates(
     for answer in answers.values():
         exceptional.update(answer.by_number, answer.failed)
     return [
-        _add_answers(Candidate(customer, campaign, subscription, recent), answers)
+        _add_answers(Candidate(customer, campaign, subscription, recent, has_real_gateway), answers)
         if customer.number in exceptional
-        else Candidate(customer, campaign, subscription, recent)
+        else Candidate(customer, campaign, subscription, recent, has_real_gateway)
         for customer in loaded_customers
     ]
+
+
+def reaches_people(campaign: Campaign) -> bool:
+    """Return whether a campaign's gateway is enabled and sends to people outside.
+
+    Raises:
+        UsageError: the gateway is enabled and can't be loaded.
+    """
+    return campaign.gateway_enabled and load_gateway_kind(campaign.gateway_kind).reaches_people
 
 
 def _add_answers(default: Candidate, answers: Mapping[ServiceName, ServiceAnswers]) -> Candidate:

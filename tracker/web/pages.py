@@ -6,6 +6,7 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from tracker.clock import to_datetime
+from tracker.errors import UsageError
 from tracker.output.report_lines import SHARES_MEANING, all_report_lines, balance_line
 from tracker.queries.timeline import read_timeline
 from tracker.status import Category, Engagement, Reason, Status
@@ -108,6 +109,11 @@ def show_message(
         campaign = context.load_campaign(connection, campaign_id)
         timeline = read_timeline(connection, campaign, number)
     is_unmasked = context.can_show_contacts(contacts)
+    verdicts = checks_error = None
+    try:
+        verdicts = explain_checks(context, campaign, number, is_unmasked=is_unmasked)
+    except UsageError as error:  # the workers may have plugins that this machine lacks
+        checks_error = str(error)
     return context.render_page(
         "web/message.html",
         title=f"Message {number} of {campaign.name}",
@@ -115,7 +121,8 @@ def show_message(
         origin=timeline.origin,
         timeline=timeline,
         task_url=context.task_url,
-        check_verdicts=explain_checks(context, campaign, number, is_unmasked=is_unmasked),
+        check_verdicts=verdicts,
+        checks_error=checks_error,
         is_unmasked=is_unmasked,
         can_show_contacts=context.settings.show_contacts,
     )

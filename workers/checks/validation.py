@@ -5,7 +5,6 @@ from datetime import date, datetime
 from tracker.status import Channel, Reason, Step
 from workers.candidates import Candidate
 from workers.checks.base import check
-from workers.gateways.base import load_gateway_kind
 from workers.gateways.safety import is_reserved
 from workers.services.base import ServiceName
 
@@ -105,7 +104,7 @@ def gateway_configuration(candidate: Candidate, now: datetime) -> bool:
     campaign, customer = candidate.campaign, candidate.customer
     if not campaign.gateway_enabled:
         return True
-    if not load_gateway_kind(campaign.gateway_kind).reaches_people:
+    if not candidate.gateway_reaches_people:
         return False
     recipient = customer.email if campaign.channel is Channel.EMAIL else customer.mobile_e164
     return is_reserved(campaign.channel, recipient or "")

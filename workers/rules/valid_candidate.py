@@ -13,6 +13,7 @@ from workers.candidates import (
     Candidate,
     Customer,
     RecentMessages,
+    reaches_people,
     required_services,
     validate_requirements,
 )
@@ -109,7 +110,8 @@ def make_valid_candidate(*, step: Step | str | None = None, **overrides: Any) ->
         is_called = service is ServiceName.SUBSCRIPTION or service in campaign.requires
         if not is_called or service in given.get("failed", ()):
             answers[service] = None
-    candidate = Candidate(customer, campaign)._replace(**{**answers, **given})
+    default = Candidate(customer, campaign, gateway_reaches_people=reaches_people(campaign))
+    candidate = default._replace(**{**answers, **given})
     if step is None:
         return candidate
     step = parse_check_step(step)

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta, tzinfo
 from functools import partial
 from typing import cast
@@ -25,11 +26,12 @@ from tests.support.factory import (
 from tests.support.states import finish_run_of, old_server, silence_driver
 from tests.support.web import HOSTILE, live_page_client
 from tracker.clock import from_datetime
+from tracker.errors import UsageError
 from tracker.monitoring import CheckVerdict, FailedTask, WorkerActivity, WorkerInfo
 from tracker.output.report_lines import LineKind, all_report_lines, describe_rollup
 from tracker.queries.report import make_reports
 from tracker.queries.timeline import read_timeline
-from tracker.record.catalog import Batch
+from tracker.record.catalog import Batch, Campaign
 from tracker.record.deferrals import Deferral, replace_deferrals, update_deferred_batch
 from tracker.record.details import TransitionDetail
 from tracker.record.engagement import EngagementEvent
@@ -214,6 +216,19 @@ def test_a_check_that_defers_a_message_does_not_count_as_passed(
     assert "2030-01-02 03:04:00 UTC" in page
     assert "passed" not in page
     assert datetime.fromisoformat(answer["deferred_until"]) == until
+
+
+def test_a_timeline_is_shown_although_the_machine_lacks_a_plugin(
+    batch: Batch, database: Database, settings: Settings
+) -> None:
+    def explain(_campaign: Campaign, _number: int) -> Sequence[CheckVerdict]:
+        raise UsageError("unknown gateway 'acme'")
+
+    path = f"/campaigns/{batch.campaign.id}/messages/17"
+    with live_page_client(database, settings, {"explain_checks": explain}) as client:
+        page = client.get(path)
+    assert page.status_code == 200
+    assert "can't be evaluated on this machine: unknown gateway &#39;acme&#39;" in page.text
 
 
 def test_a_deferred_message_names_its_check_and_its_time(

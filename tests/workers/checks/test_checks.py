@@ -244,6 +244,7 @@ candidates = st.builds(
     campaigns,
     st.none() | st.builds(Subscription, flags, flags),
     st.integers(0, 2).map(lambda recent: RecentMessages(lambda: dict.fromkeys(range(12), recent))),
+    flags,
     st.none() | st.builds(Coupon, texts, dates, flags),
     texts,
     st.frozensets(st.sampled_from(ServiceName), max_size=2),

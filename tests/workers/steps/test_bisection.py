@@ -411,6 +411,18 @@ def test_a_wrong_configuration_is_no_message_s_fault(database: Database, loop: T
     assert "unknown gateway" in segment.error
 
 
+def test_a_gateway_that_is_not_installed_is_no_message_s_fault(
+    database: Database, loop: TaskLoop
+) -> None:
+    batch = make_batch(database, Plan(size=4, gateway_kind="acme"))
+    loop.enqueue(batch, Step.SUPPRESS)
+    assert loop.run_all() == 1, "left to the sweep"
+    [error] = loop.errors
+    assert isinstance(error, UsageError)
+    assert "unknown gateway 'acme'" in str(error)
+    assert {status for status, _ in read_statuses(database, batch).values()} == {Status.QUEUED}
+
+
 def test_a_step_that_all_messages_break_is_itself_broken(
     database: Database, loop: TaskLoop, caplog: pytest.LogCaptureFixture
 ) -> None:
