@@ -87,7 +87,7 @@ class Check:
         narrowed = candidate.narrowed(self.step)
         verdict = self.bind([narrowed], is_last_try=True).rule(narrowed, now)
         if verdict is not True and verdict is not False:
-            read_deferral(self.rule, verdict, now)
+            validate_deferral(self.rule, verdict, now)
         return verdict
 
     def bind(self, candidates: Sequence[Candidate], *, is_last_try: bool) -> "BoundCheck":
@@ -130,7 +130,7 @@ class Check:
         return CHECK_STEPS.index(self.step), self.order, self.name
 
 
-def read_deferral(rule: Rule, verdict: object, now: datetime) -> datetime:
+def validate_deferral(rule: Rule, verdict: object, now: datetime) -> datetime:
     """Return the time until which a rule defers a message; raise `InvalidVerdict` if it doesn't."""
     if not isinstance(verdict, Defer):
         raise InvalidVerdict(

@@ -15,7 +15,7 @@ from tracker.record.check_times import CheckTime
 from tracker.status import Reason
 from tracker.text import describe_error
 from workers.candidates import Candidate, DataUnavailable, RecentMessages
-from workers.checks.base import BoundCheck, Check, Defer, InvalidVerdict, Rule, read_deferral
+from workers.checks.base import BoundCheck, Check, Defer, InvalidVerdict, Rule, validate_deferral
 from workers.checks.sources import SourceData
 
 FAILED_CHECK_REASON = Reason.RULE_FAILED
@@ -233,7 +233,7 @@ def _run_rules(
                     if verdict is True:
                         block(candidate)
                         break
-                    until = read_deferral(rule, verdict, now)
+                    until = validate_deferral(rule, verdict, now)
                     if deferral is None or until > deferral.until:
                         deferral = DeferredUntil(rule.__name__, until)
             else:
