@@ -16,17 +16,22 @@ from tracker.status import Reason
 from tracker.text import describe_error
 from workers.candidates import Candidate, DataUnavailable, RecentMessages
 from workers.checks.base import BoundCheck, Check, Defer, InvalidVerdict, Rule, validate_deferral
-from workers.checks.sources import SourceData
+from workers.checks.sources import SourceData, SourceFailed
 
 FAILED_CHECK_REASON = Reason.RULE_FAILED
 """The reason of a message whose check failed: without a verdict it must not be sent."""
 
 
 class CheckFailure(NamedTuple):
-    """A check that failed on a message, and its error as text."""
+    """A check that failed on a message, and its error as text.
+
+    Attributes:
+        is_of_source: whether the check failed because its source did.
+    """
 
     check_name: str
     error: str
+    is_of_source: bool = False
 
 
 class RuleTimeout(BaseException):
@@ -243,7 +248,8 @@ def _run_rules(
             raise (unavailable.__cause__ or unavailable) from None
         # A rule of another package may raise anything.
         except (Exception, SystemExit, RuleTimeout) as error:
-            failure = CheckFailure(rule.__name__, describe_error(error))
+            is_of_source = isinstance(error, SourceFailed)
+            failure = CheckFailure(rule.__name__, describe_error(error), is_of_source)
             verdicts.failures[candidate.customer.number] = failure
             verdicts.errors.setdefault(rule.__name__, error)
 

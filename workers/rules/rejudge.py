@@ -23,7 +23,6 @@ from tracker.store.schema.messages import messages
 from tracker.text import pluralize
 from workers.checks.base import checks_at_dispatch
 from workers.checks.judging import FAILED_CHECK_REASON, Verdicts, merge_verdicts
-from workers.checks.sources import SourceFailed
 from workers.rules.as_of import (
     PASSES,
     Rules,
@@ -62,20 +61,23 @@ DISPATCH_REASONS = (
 
 @dataclass
 class CheckErrors:
-    """The checks that failed: by name, the number of messages, and the first error."""
+    """The checks that failed: by name, the number of messages, and the first error.
+
+    Attributes:
+        source_failures: the numbers of the messages on which a check failed with its source.
+    """
 
     failure_counts: Counter[str] = field(default_factory=Counter)
     errors: dict[str, BaseException] = field(default_factory=dict)
+    source_failures: set[int] = field(default_factory=set)
 
     def add(self, verdicts: Verdicts) -> None:
         """Add the failures of one step."""
         self.failure_counts += verdicts.failure_counts
         self.errors = verdicts.errors | self.errors
-
-    def is_of_source(self, verdict: Verdict) -> bool:
-        """Return whether a check gives a verdict only because its source failed."""
-        error = self.errors.get(verdict.check or "")
-        return verdict.reason is FAILED_CHECK_REASON and isinstance(error, SourceFailed)
+        self.source_failures.update(
+            number for number, failure in verdicts.failures.items() if failure.is_of_source
+        )
 
     def format_lines(self) -> list[str]:
         """Return a line for each check, the one with the most failures first."""
@@ -203,7 +205,7 @@ def _compare_chunk(
     for judgement in judgements:
         verdict = verdicts.get(judgement.number)
         obstacle = _find_obstacle(judgement, verdict, doubts.get(judgement.number))
-        if verdict is not None and diff.check_errors.is_of_source(verdict):
+        if verdict is not None and judgement.number in diff.check_errors.source_failures:
             obstacle = f"the source of check {verdict.check} failed"
         if obstacle is not None:
             diff.not_compared[obstacle] += 1

@@ -151,7 +151,10 @@ def record_verdicts(context: StepContext, written: Entry, verdicts: Verdicts, no
     for check, blocked in verdicts.by_check.items():
         details = _make_details(check, blocked, verdicts.details)
         mark_not_sent(written, blocked, check.reason, now, details)
-    failures = {number: TransitionDetail(*failure) for number, failure in verdicts.failures.items()}
+    failures = {
+        number: TransitionDetail(failure.check_name, failure.error)
+        for number, failure in verdicts.failures.items()
+    }
     mark_not_sent(written, [*failures], FAILED_CHECK_REASON, now, failures)
     if verdicts.deferrals:
         _record_deferrals(context, written, verdicts, now)

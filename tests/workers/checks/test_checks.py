@@ -22,7 +22,12 @@ from workers.checks.base import (
     checks_of,
     sort_checks,
 )
-from workers.checks.judging import FAILED_CHECK_REASON, Verdicts, judge_candidates
+from workers.checks.judging import (
+    FAILED_CHECK_REASON,
+    CheckFailure,
+    Verdicts,
+    judge_candidates,
+)
 from workers.rules.pytest_plugin import Judge
 from workers.rules.valid_candidate import VALID_CAMPAIGN, VALID_ORGANIZATION, make_valid_candidate
 from workers.services.base import Coupon, ServiceName, Subscription
@@ -349,7 +354,7 @@ def test_a_check_that_raises_blocks_its_message_as_a_system_error(
     if failure_counts:
         assert verdicts.errors["odd"].args == (1,), "the first error is kept"
     assert verdicts.failures == {
-        number: ("odd", f"ZeroDivisionError: {number}")
+        number: CheckFailure("odd", f"ZeroDivisionError: {number}")
         for number in blocked.get(FAILED_CHECK_REASON, [])
     }
 

@@ -394,3 +394,29 @@ def test_messages_whose_source_fails_now_are_not_compared(
     assert diff.not_compared == {"the source of check listed failed": 6}
     [line] = diff.check_errors.format_lines()
     assert "SourceFailed('OSError: not on this machine')" in line
+
+
+@pytest.mark.parametrize("failing", [0, 3])
+def test_a_rule_s_own_error_is_compared_although_its_source_fails_for_other_messages(
+    database: Database, two_batches: Campaign, monkeypatch: pytest.MonkeyPatch, failing: int
+) -> None:
+    def load(campaign: Campaign, customers: Sequence[Customer]) -> dict[int, bool]:
+        if customers[0].number == failing:
+            raise OSError("not on this machine")
+        return {}
+
+    @check(Reason.CUSTOM_RULE, step=Step.SUPPRESS, order=1, source=load)
+    def listed(candidate: Candidate, now: datetime, data: bool | None) -> bool:
+        """Fail on the second message of each chunk."""
+        if candidate.number % 3 == 1:
+            raise LookupError
+        return False
+
+    monkeypatch.setattr(rejudge, "MESSAGES_PER_CHUNK", 3)
+    rules = Rules(campaign=two_batches, checks=[listed])
+    diff = compare_rules(database, rules, rules)
+    assert diff.not_compared == {"the source of check listed failed": 3}
+    assert (diff.compared_count, diff.changes) == (
+        3,
+        {(PASSES, Verdict(Reason.RULE_FAILED, "listed")): 1},
+    )
