@@ -3,13 +3,13 @@
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import wraps
 from itertools import chain
 from reprlib import repr as shorten
 from types import FrameType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from tracker.record.check_times import CheckTime
 from tracker.status import Reason
@@ -20,6 +20,10 @@ from workers.checks.sources import SourceData, SourceFailed
 
 FAILED_CHECK_REASON = Reason.RULE_FAILED
 """The reason of a message whose check failed: without a verdict it must not be sent."""
+
+
+AnnounceCheck = Callable[[str | None], None]
+"""A function that notes the name of the check that runs from now on; None if none does."""
 
 
 class CheckFailure(NamedTuple):
@@ -145,6 +149,7 @@ def judge_candidates(
     now: datetime,
     *,
     is_last_try: bool = True,
+    announce: AnnounceCheck | None = None,
 ) -> Verdicts:
     """Run checks on each candidate, in their order, until one blocks it.
 
@@ -157,11 +162,14 @@ def judge_candidates(
         checks: checks of one step.
         now: the time at which the messages are judged.
         is_last_try: whether no retry follows. A check whose source is unavailable then fails.
+        announce: receives the name of the check that runs; None if nobody needs to know.
 
     Raises:
         Exception: a rule's data couldn't be loaded, for example from an unavailable database.
     """
     bound_checks = [check.bind(candidates, is_last_try=is_last_try) for check in checks]
+    if announce is not None:
+        bound_checks = [announcing(bound, announce) for bound in bound_checks]
     return run_checks(candidates, bound_checks, now)
 
 
@@ -254,20 +262,26 @@ def _run_rules(
             verdicts.errors.setdefault(rule.__name__, error)
 
 
-def announcing(check: Check, announce: Callable[[str], None]) -> Check:
-    """Return a check that announces its name before each call of its rule."""
+def announcing(bound: BoundCheck, announce: AnnounceCheck) -> BoundCheck:
+    """Return a check that announces its name while its rule or its source runs, and then None."""
 
-    @wraps(check.rule)
-    def call(candidate: Candidate, *arguments: Any) -> bool | Defer:
-        _announce(announce, check)
-        return check.rule(candidate, *arguments)
+    @wraps(bound.rule)
+    def call(candidate: Candidate, now: datetime) -> bool | Defer:
+        _announce(announce, bound.check.name)
+        try:
+            verdict = bound.rule(candidate, now)
+        except (Exception, SystemExit, RuleTimeout, DataUnavailable):
+            _announce(announce, None)
+            raise
+        _announce(announce, None)
+        return verdict
 
-    return replace(check, rule=call)
+    return bound._replace(rule=call)
 
 
-def _announce(announce: Callable[[str], None], check: Check) -> None:
+def _announce(announce: AnnounceCheck, name: str | None) -> None:
     try:
-        announce(check.name)
+        announce(name)
     except Exception as error:
         raise DataUnavailable from error
 

@@ -17,7 +17,7 @@ from tracker.record.catalog import Campaign
 from tracker.status import Reason, Step
 from tracker.store.database import Database
 from workers.candidates import Candidate, RecentMessages, load_candidates
-from workers.checks.base import Check, shipped_check_names
+from workers.checks.base import BoundCheck, Check, shipped_check_names
 from workers.checks.judging import (
     FAILED_CHECK_REASON,
     Verdicts,
@@ -130,24 +130,24 @@ def judge_step_as_of(
     The source of a check is called once, with all of their customers.
     """
     candidates = load_candidates_as_of(database, rules.campaign, step, instants)
-    checks = announce_foreign(check for check in rules.checks if check.step is step)
-    bound_checks = [check.bind(candidates, is_last_try=True) for check in checks]
+    bound_checks = _announce_foreign(
+        check.bind(candidates, is_last_try=True) for check in rules.checks if check.step is step
+    )
     by_instant: defaultdict[Instant, list[Candidate]] = defaultdict(list)
     for candidate in candidates:
         by_instant[instants[candidate.number]].append(candidate)
-    verdicts = merge_verdicts(
+    return merge_verdicts(
         run_checks(judged, bound_checks, to_datetime(instant))
         for instant, judged in by_instant.items()
     )
-    announce_rule(None)
-    return verdicts
 
 
-def announce_foreign(checks: Iterable[Check]) -> list[Check]:
-    """Return checks, those of other packages with an announcement before each call."""
+def _announce_foreign(bound_checks: Iterable[BoundCheck]) -> list[BoundCheck]:
+    """Return checks; those of other packages announce each call."""
     shipped = shipped_check_names()
     return [
-        check if check.name in shipped else announcing(check, announce_rule) for check in checks
+        bound if bound.check.name in shipped else announcing(bound, announce_rule)
+        for bound in bound_checks
     ]
 
 

@@ -21,7 +21,7 @@ from tracker.store.database import Database
 from workers.candidates import Candidate
 from workers.checks.base import Check
 from workers.checks.judging import run_checks
-from workers.rules.as_of import Rules, announce_foreign, load_candidates_as_of
+from workers.rules.as_of import Rules, load_candidates_as_of
 from workers.rules.child import announce_rule
 from workers.rules.rejudge import find_customer_id
 
@@ -68,9 +68,11 @@ def build_explanation(database: Database, rules: Rules, number: int, at: Instant
     verdicts: list[CheckVerdict] = []
     for step in CHECK_STEPS:
         [candidate] = load_candidates_as_of(database, campaign, step, {number: at})
-        checks = announce_foreign(check for check in rules.checks if check.step is step)
-        verdicts += (_judge_with_check(check, candidate, at) for check in checks)
-    announce_rule(None)
+        for check in rules.checks:
+            if check.step is step:
+                announce_rule(check.name)
+                verdicts.append(_judge_with_check(check, candidate, at))
+                announce_rule(None)
     blocking = next((verdict for verdict in verdicts if verdict.is_blocking), None)
     deferring = [verdict for verdict in verdicts if verdict.deferred_until and not blocking]
     return Explanation(

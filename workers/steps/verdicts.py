@@ -16,7 +16,6 @@ from workers.checks.base import Check, checks_at_dispatch, checks_of
 from workers.checks.judging import (
     FAILED_CHECK_REASON,
     Verdicts,
-    announcing,
     judge_candidates,
     merge_verdicts,
 )
@@ -47,13 +46,13 @@ def judge_numbers(
         now,
         is_last_try=context.is_last_try,
     )
-    if context.announce_check is not None:
-        checks = [announcing(check, context.announce_check) for check in checks]
     verdicts = judge_candidates(
-        candidates, checks, to_datetime(now), is_last_try=context.is_last_try
+        candidates,
+        checks,
+        to_datetime(now),
+        is_last_try=context.is_last_try,
+        announce=context.announce_check,
     )
-    if context.announce_check is not None:
-        context.announce_check(None)
     _log_slow_checks(context, verdicts)
     for name, count in verdicts.failure_counts.items():
         error = verdicts.errors[name]

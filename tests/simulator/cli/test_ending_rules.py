@@ -26,8 +26,12 @@ from pathlib import Path
 
 from workers.checks.base import check
 
-@check("custom_rule", step="suppress", order=1)
-def fatal(candidate, now):
+def load(campaign, customers):
+    {source_action}
+    return {{}}
+
+@check("custom_rule", step="suppress", order=1, source=load)
+def fatal(candidate, now, data):
     "End the process from number 3 on."
     if candidate.number >= 3:
         {action}
@@ -41,13 +45,15 @@ def site(tmp_path: Path) -> Iterator[Path]:
     folder = tmp_path / "site"
     folder.mkdir()
     with pytest.MonkeyPatch.context() as patch, plugin_installer(folder, patch) as install:
-        install(RULE.format(action="pass"), fatal="extra:fatal")
+        install(RULE.format(action="pass", source_action="pass"), fatal="extra:fatal")
         yield folder
 
 
-def start(site: Path, action: str, *command: str) -> "subprocess.Popen[str]":
+def start(
+    site: Path, action: str, *command: str, source_action: str = "pass"
+) -> "subprocess.Popen[str]":
     """Start a command with the rule; its temporary files are in a folder beside the rule's."""
-    (site / "extra.py").write_text(RULE.format(action=action))
+    (site / "extra.py").write_text(RULE.format(action=action, source_action=source_action))
     temporary = site.parent / "temporary"
     temporary.mkdir()
     return subprocess.Popen(
@@ -66,11 +72,18 @@ def write_scenario(folder: Path) -> str:
 
 
 @pytest.mark.parametrize(
-    ("action", "end"),
-    [("os._exit(0)", "exit code 0"), ("os.kill(os.getpid(), signal.SIGKILL)", "SIGKILL")],
+    ("action", "source_action", "end"),
+    [
+        ("os._exit(0)", "pass", "exit code 0"),
+        ("os.kill(os.getpid(), signal.SIGKILL)", "pass", "SIGKILL"),
+        ("pass", "os._exit(0)", "exit code 0"),
+    ],
 )
-def test_a_rule_that_ends_its_process_is_named(site: Path, action: str, end: str) -> None:
-    tried = start(site, action, "try", "--scenario", write_scenario(site.parent))
+def test_a_rule_that_ends_its_process_is_named(
+    site: Path, action: str, source_action: str, end: str
+) -> None:
+    scenario = write_scenario(site.parent)
+    tried = start(site, action, "try", "--scenario", scenario, source_action=source_action)
     output, errors = tried.communicate(timeout=LIMIT_SECONDS)
     assert (tried.returncode, output) == (1, "")
     assert errors == (

@@ -64,6 +64,28 @@ def test_a_source_is_called_once_for_a_batch() -> None:
     assert source.calls == [[0, 1, 2, 3]]
 
 
+@pytest.mark.parametrize("error", [None, LookupError(), SystemExit(0)])
+def test_a_check_is_announced_only_while_its_source_or_its_rule_runs(
+    error: BaseException | None,
+) -> None:
+    events: list[str | None] = []
+
+    def load(campaign: Campaign, customers: Sequence[Customer]) -> Mapping[int, str]:
+        events.append("source")
+        return {}
+
+    @check(Reason.CUSTOM_RULE, step=Step.SUPPRESS, order=1, source=load)
+    def listed(candidate: Candidate, now: datetime, data: str | None) -> bool:
+        """Block all messages."""
+        events.append("rule")
+        if error is not None:
+            raise error
+        return True
+
+    judge_candidates(make_candidates(2), [listed], NOW, announce=events.append)
+    assert events == ["listed", "source", "rule", None, "listed", "rule", None]
+
+
 def test_a_source_that_nobody_needs_is_not_called() -> None:
     @check(Reason.CUSTOM_RULE, step=Step.SUPPRESS, order=0)
     def everybody(candidate: Candidate, now: datetime) -> bool:

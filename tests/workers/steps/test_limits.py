@@ -13,7 +13,7 @@ import pytest
 from tracker.status import Reason, Step
 from workers.candidates import NO_RECENT_MESSAGES, Candidate, RecentMessages
 from workers.checks.base import check
-from workers.checks.judging import CheckFailure, announcing, judge_candidates
+from workers.checks.judging import CheckFailure, judge_candidates
 from workers.rules.valid_candidate import make_valid_candidate
 from workers.steps import limits
 from workers.steps.limits import (
@@ -96,12 +96,14 @@ def test_a_process_that_cannot_be_interrupted_is_ended_and_logs_its_stack() -> N
 
 @pytest.mark.usefixtures("rule_limit")
 def test_time_to_announce_a_check_does_not_count_as_its_rules_time() -> None:
-    def announce_slowly(_name: str) -> None:
+    def announce_slowly(_name: str | None) -> None:
         time.sleep((limits.MAX_RULE_TICKS + 2) * limits.TICK_SECONDS)
 
-    slow, hanging = (announcing(of, announce_slowly) for of in (reads_recent, hangs_on_three))
+    checks = [reads_recent, hangs_on_three]
     with limit_step_time(0):
-        verdicts = judge_candidates(make_candidates()[2:4], [slow, hanging], datetime.now(UTC))
+        verdicts = judge_candidates(
+            make_candidates()[2:4], checks, datetime.now(UTC), announce=announce_slowly
+        )
     assert {number: failure.check_name for number, failure in verdicts.failures.items()} == {
         3: "hangs_on_three"
     }
