@@ -47,6 +47,19 @@ class Submission:
             return self
         return replace(self, numbers=self.numbers[:limit], recipients=self.recipients[:limit])
 
+    def without(self, numbers: Collection[int]) -> "Submission":
+        """Return a submission of the messages whose numbers are not in `numbers`."""
+        remaining = [
+            (number, recipient)
+            for number, recipient in zip(self.numbers, self.recipients, strict=True)
+            if number not in numbers
+        ]
+        return replace(
+            self,
+            numbers=[number for number, _ in remaining],
+            recipients=[recipient for _, recipient in remaining],
+        )
+
 
 @dataclass(frozen=True)
 class SubmissionResult:

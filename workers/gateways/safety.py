@@ -16,7 +16,7 @@ from tracker.record.catalog import Batch
 from tracker.record.engagement import EngagementEvent
 from tracker.record.receipts import Receipt
 from tracker.settings import load_settings
-from tracker.status import Channel
+from tracker.status import Channel, Status
 from tracker.store.database import Database
 from workers.gateways.base import (
     DeliveredMessages,
@@ -33,6 +33,8 @@ from workers.mobile import RESERVED_FOR_FICTION
 RESERVED_TOP_LEVEL_DOMAINS = frozenset({"test", "example", "invalid", "localhost"})
 RESERVED_DOMAINS = frozenset({"example.com", "example.net", "example.org"})
 
+RESERVED_RECIPIENT_DETAIL = "reserved for documentation and fiction; not sent"
+
 
 def is_reserved(channel: Channel, recipient: str) -> bool:
     """Return whether an email address or E.164 number can't belong to a person."""
@@ -43,7 +45,11 @@ def is_reserved(channel: Channel, recipient: str) -> bool:
 
 
 class GuardedGateway:
-    """A gateway that never gets messages to reserved recipients."""
+    """A gateway that never gets messages to reserved recipients; those bounce hard instead.
+
+    The check `gateway_configuration` blocks them before, unless a worker of an earlier version ran
+    the step `validate`.
+    """
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
@@ -54,22 +60,31 @@ class GuardedGateway:
             self._gateway.check()
 
     def submit(self, submission: Submission, now: Instant) -> SubmissionResult:
-        """Submit messages to people; raise `ValueError` if the recipient of any is reserved.
+        """Submit messages to people; accept those to reserved recipients and bounce them hard.
 
         A gateway that reports `now` for a message doesn't know when it was accepted: none can be
         accepted when the call begins. Such a message counts as accepted when the call returned.
         """
-        channel = submission.campaign.channel
-        for number, recipient in zip(submission.numbers, submission.recipients, strict=True):
-            if is_reserved(channel, recipient):
-                raise ValueError(f"the recipient of message {number} is reserved; nothing is sent")
-        result = self._gateway.submit(submission, now)
+        reserved = {
+            number
+            for number, recipient in zip(submission.numbers, submission.recipients, strict=True)
+            if is_reserved(submission.campaign.channel, recipient)
+        }
+        to_people = submission.without(reserved) if reserved else submission
+        result = SubmissionResult({})
+        if to_people.numbers:
+            result = self._gateway.submit(to_people, now)
         returned_at = submission.campaign.clock.now()
         accepted = dict(result.accepted_by_instant(returned_at))
-        undated = accepted.pop(now, ())
+        undated = [*accepted.pop(now, ()), *reserved]
         if undated:
-            accepted[returned_at] = [*accepted.get(returned_at, ()), *undated]
-        return SubmissionResult(accepted, result.receipts, result.delay)
+            accepted[returned_at] = sorted([*accepted.get(returned_at, ()), *undated])
+        attempt, detail = submission.attempt, RESERVED_RECIPIENT_DETAIL
+        bounces = [
+            Receipt(number, attempt, Status.HARD_BOUNCED, returned_at, detail=detail)
+            for number in reserved
+        ]
+        return SubmissionResult(accepted, [*result.receipts, *bounces], result.delay)
 
     def receipts(
         self, batch: Batch, awaited: Mapping[int, Sequence[int]], now: Instant
