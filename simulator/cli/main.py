@@ -12,12 +12,7 @@ from typing import Annotated, Any, NamedTuple
 import typer
 from typer.core import TyperGroup
 
-from simulator.cli.signals import (
-    SHUTDOWN_SIGNALS,
-    allow_cleanup,
-    exit_immediately,
-    set_shutdown_handler,
-)
+from simulator.cli.signals import allow_cleanup, exit_immediately, set_shutdown_handler
 
 GC_THRESHOLD = 25_000
 """New objects between two runs of the garbage collector. Loading a command's modules makes nearly
@@ -140,9 +135,9 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal without Unicode shows a ? for a ✔
     if sys.argv[1:2] == ["checks"]:
-        from workers.rules.child import fork_for_rules
+        from simulator.cli.rule_process import fork_for_rules
 
-        code = fork_for_rules(SHUTDOWN_SIGNALS)
+        code = fork_for_rules()
         if code is not None:
             sys.exit(code)
     app(prog_name="sendtrace")

@@ -25,7 +25,7 @@ from workers.checks.judging import (
     merge_verdicts,
     run_checks,
 )
-from workers.rules.child import announce_rule
+from workers.rules.running_rule import announce_rule
 from workers.services.base import load_services
 
 

@@ -22,8 +22,8 @@ from workers.candidates import Candidate
 from workers.checks.base import Check
 from workers.checks.judging import run_checks
 from workers.rules.as_of import Rules, load_candidates_as_of
-from workers.rules.child import announce_rule
 from workers.rules.rejudge import find_customer_id
+from workers.rules.running_rule import announce_rule
 
 
 @dataclass(frozen=True, kw_only=True)

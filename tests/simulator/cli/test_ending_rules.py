@@ -4,14 +4,15 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.support.factory import judge, make_batch
 from tests.support.plugins import plugin_installer
-from tests.support.shell import LIMIT_SECONDS, wait_until
+from tests.support.shell import LIMIT_SECONDS, is_running, wait_until
 from tracker.queries.next_step import CHECK_STEPS
 from tracker.settings import Settings
 from tracker.store.database import Database
@@ -62,6 +63,7 @@ def start(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        process_group=0,
     )
 
 
@@ -105,14 +107,38 @@ def test_a_rule_that_ends_a_diff_is_named(
     assert (ended.returncode, "check fatal: " in errors) == (1, True), errors
 
 
-def test_ctrl_c_still_ends_the_command(site: Path) -> None:
+def start_long_rule(site: Path) -> "subprocess.Popen[str]":
+    """Start a command with a rule that takes long, and wait until the rule runs."""
     reached = site.parent / "reached"
     action = f"Path({str(reached)!r}).touch(), time.sleep(1)"  # again for each message
     tried = start(site, action, "try", "--scenario", write_scenario(site.parent))
     wait_until(reached.exists, "the rule runs")
-    tried.send_signal(signal.SIGINT)
+    return tried
+
+
+@pytest.mark.parametrize(
+    ("send", "number"), [(os.killpg, signal.SIGINT), (os.kill, signal.SIGTERM)]
+)
+def test_ctrl_c_and_sigterm_still_end_the_command(
+    site: Path, send: Callable[[int, int], None], number: int
+) -> None:
+    tried = start_long_rule(site)
+    groups = [os.getpgid(child.pid) for child in psutil.Process(tried.pid).children()]
+    assert tried.pid in groups, "a terminal's input and signals reach the rule's process"
+    send(tried.pid, number)
     _, errors = tried.communicate(timeout=LIMIT_SECONDS)
     assert (tried.returncode, errors) == (130, "sendtrace: interrupted\n")
+    assert list((site.parent / "temporary").iterdir()) == []
+
+
+def test_a_command_that_is_killed_leaves_no_process_and_no_files(site: Path) -> None:
+    tried = start_long_rule(site)
+    command = psutil.Process(tried.pid)
+    wait_until(lambda: len(command.children()) == 2, "the watchdog runs, too")
+    children = command.children()
+    tried.kill()
+    tried.communicate(timeout=LIMIT_SECONDS)
+    wait_until(lambda: not any(map(is_running, children)), "all its processes have ended")
     assert list((site.parent / "temporary").iterdir()) == []
 
 
