@@ -22,6 +22,13 @@ from tracker.text import pluralize
 STALLED_AFTER_SECONDS = 20.0
 """Seconds without progress after which the broker must have tasks, and the workers reply."""
 
+MAX_CHECK_INTERVAL_SECONDS = 5.0
+"""Seconds between two checks above which they count as this many.
+
+The checks are 0.1 s apart. A longer time means that the machine was suspended, or that a database
+or broker was unavailable, and workers had no chance to make progress.
+"""
+
 
 class RunStalled(SendtraceError):
     """Messages are unsettled, and no task or no worker is left that would move them."""
@@ -47,7 +54,8 @@ class ProgressWatch:
         self._is_awaiting_deferred = True
         self._progress = RunProgress(0, 0, 0, 0)
         self._progress_by_campaign: dict[str, RunProgress] = {}
-        self._moved_at = self._busy_at = time.monotonic()
+        self._read_at = time.monotonic()
+        self._unmoved_seconds = self._idle_seconds = 0.0
         self._is_missing_workers = False
         self.reports: list[Report] = []
         self.snapshot_count = 0
@@ -73,20 +81,25 @@ class ProgressWatch:
             RunStalled: no message has moved for a while, and none will.
         """
         progress = retry_transient(self._read_progress)
+        interval = min(now - self._read_at, MAX_CHECK_INTERVAL_SECONDS)
+        self._read_at = now
+        self._unmoved_seconds += interval
+        self._idle_seconds += interval
         if progress != self._progress:
             self._progress = progress
-            self._moved_at = self._busy_at = now
+            self._unmoved_seconds = self._idle_seconds = 0.0
             self._is_missing_workers = False
         elif not progress.pending_messages and not progress.awaiting_batches:
-            self._moved_at = self._busy_at = now  # the next messages have yet to arrive
+            self._unmoved_seconds = self._idle_seconds = 0.0  # the next messages have yet to arrive
         elif retry_transient(self._broker.count_waiting_tasks):
-            self._busy_at = now
-            if now - self._moved_at > STALLED_AFTER_SECONDS:
-                self._moved_at = now
+            self._idle_seconds = 0.0
+            if self._unmoved_seconds > STALLED_AFTER_SECONDS:
+                self._unmoved_seconds = 0.0
                 self._check_workers()
         elif not retry_transient(self._has_due_batch):
-            self._moved_at = self._busy_at = now  # the sweep wakes a batch that waits for long
-        elif now - self._busy_at > STALLED_AFTER_SECONDS:
+            # The sweep wakes a batch that waits for long.
+            self._unmoved_seconds = self._idle_seconds = 0.0
+        elif self._idle_seconds > STALLED_AFTER_SECONDS:
             raise self._make_stalled_error("the broker holds no task")
         return progress
 

@@ -1,7 +1,6 @@
 """The driver's view of the broker, and the detection of stalled runs."""
 
 import socket
-import time
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import timedelta
@@ -152,6 +151,16 @@ def test_a_broker_error_is_one_line_without_its_password() -> None:
     assert failed.value.exit_code == 1
 
 
+LAST_CALM_SECOND = int(STALLED_AFTER_SECONDS)
+"""The last second at which a run without progress isn't stalled."""
+
+
+def check_each_second(watch: ProgressWatch, first: int, last: int) -> None:
+    """Check the progress at each of some seconds."""
+    for second in range(first, last + 1):
+        watch.check_progress(float(second))
+
+
 def make_watch(database: Database, broker: Broker, app: Celery) -> ProgressWatch:
     """Watch a run of one campaign with one recorded message."""
     campaign = make_batch(database, Plan(size=1)).campaign
@@ -167,15 +176,11 @@ def test_a_run_whose_tasks_wait_without_a_worker_is_stalled(database: Database) 
         client.lpush(QUEUES[0], "a task")
         broker = Broker(server.url)
         watch = make_watch(database, broker, app)
-        began = time.monotonic()
-        watch.check_progress(began)
-        watch.check_progress(began + STALLED_AFTER_SECONDS)
-        watch.check_progress(began + STALLED_AFTER_SECONDS + 1)  # no reply once may be chance
-        watch.check_progress(began + 2 * STALLED_AFTER_SECONDS)
+        check_each_second(watch, 0, 2 * LAST_CALM_SECOND + 1)  # no reply once may be chance
         with pytest.raises(
             RunStalled, match=r"1 message stalled for 20 s: tasks wait; no worker on"
         ):
-            watch.check_progress(began + 2 * STALLED_AFTER_SECONDS + 2)
+            check_each_second(watch, 2 * LAST_CALM_SECOND + 2, 2 * LAST_CALM_SECOND + 2)
         broker.close()
 
 
@@ -187,9 +192,7 @@ def test_a_run_whose_workers_answer_is_not_stalled(
     monkeypatch.setattr(broker, "count_waiting_tasks", lambda: 1)
     monkeypatch.setattr(broker, "check_workers", checked.append)
     watch = make_watch(database, broker, Celery("test", set_as_current=False))
-    began = time.monotonic()
-    for second in range(100):
-        watch.check_progress(began + second)
+    check_each_second(watch, 0, 99)
     assert len(checked) == 4, "every 21 s"
     broker.close()
 
@@ -214,21 +217,24 @@ def test_a_run_whose_messages_have_yet_to_arrive_is_not_stalled(
     broker = Broker(broker_url)
     campaign = make_campaign(database, Plan(size=1))
     watch = ProgressWatch(database, [campaign], broker, Celery("test", set_as_current=False))
-    began = time.monotonic()
-    for second in range(100):
-        watch.check_progress(began + second)
+    check_each_second(watch, 0, 99)
     broker.close()
 
 
 def test_a_run_without_tasks_is_stalled(database: Database, broker_url: str) -> None:
     broker = Broker(broker_url)
     watch = make_watch(database, broker, Celery("test", set_as_current=False))
-    began = time.monotonic()
-    watch.check_progress(began)
-    watch.check_progress(began + STALLED_AFTER_SECONDS)
+    check_each_second(watch, 0, LAST_CALM_SECOND)
     with pytest.raises(RunStalled, match="the broker holds no task"):
-        watch.check_progress(began + STALLED_AFTER_SECONDS + 1)
+        check_each_second(watch, LAST_CALM_SECOND + 1, LAST_CALM_SECOND + 1)
     broker.close()
+
+
+def test_a_run_that_was_suspended_is_not_stalled(database: Database, broker_url: str) -> None:
+    with closing(Broker(broker_url)) as broker:
+        watch = make_watch(database, broker, Celery("test", set_as_current=False))
+        check_each_second(watch, 0, 10)
+        check_each_second(watch, 140, 144)
 
 
 @pytest.mark.parametrize("other_wait", [None, "receipts", "retry"])
@@ -264,13 +270,10 @@ def test_a_run_whose_messages_are_deferred_is_not_stalled_before_they_are_due(
     with database.read() as connection:
         campaign = load_batch(connection, batch.campaign.id, 0).campaign
     watch = ProgressWatch(database, [campaign], broker, Celery("test", set_as_current=False))
-    began = time.monotonic()
-    for second in range(100):
-        watch.check_progress(began + second)
+    check_each_second(watch, 0, 99)
     defer_until(now - 1)
-    watch.check_progress(began + 100)
     with pytest.raises(RunStalled, match="the broker holds no task"):
-        watch.check_progress(began + 101 + STALLED_AFTER_SECONDS)
+        check_each_second(watch, 100, 100 + LAST_CALM_SECOND)
     broker.close()
 
 
