@@ -19,9 +19,10 @@ from tracker.clock import SystemClock
 from tracker.errors import UsageError
 from tracker.store.columns import ColumnValues, column_type
 from tracker.store.database_clock import SQLITE_TRANSACTION_START
+from tracker.text import join_with_or
 
-BUSY_TIMEOUT_SECONDS = 30
-"""Seconds that a writer waits for the lock, which others hold for about 0.1 s."""
+BUSY_TIMEOUT_SECONDS = 60
+"""Seconds that a writer waits for the lock. Others hold it for about 0.1 s, a backup for longer."""
 
 BUSY_RETRY_SECONDS = 0.01
 """Seconds between two tries of a statement for which SQLite doesn't wait."""
@@ -39,6 +40,9 @@ DURABILITY_PRAGMAS = ("journal_mode", "synchronous")
 
 TRANSACTION_START = "transaction_start"
 """Key of a connection's info: when its transaction began, as an instant."""
+
+URI_OPTIONS = ("cache", "immutable", "mode", "nolock", "psow", "vfs")
+"""Options of a SQLite URI, which a URL with uri=true may have."""
 
 SYNCHRONOUS_LEVELS = ("off", "normal", "full", "extra")
 """Meanings of the values 0 to 3 of the pragma `synchronous`."""
@@ -110,6 +114,11 @@ def create_sqlite_engine(url: sa.URL, must_exist: bool) -> Engine:
             f"Python's SQLite is {sqlite3.sqlite_version}; sendtrace needs 3.35 or newer"
         )
     url = url.set(drivername="sqlite+pysqlite")
+    known = ("uri", *URI_OPTIONS) if "uri" in url.query else ("uri",)
+    for option in url.query:
+        if option not in known:
+            expected = join_with_or(known)
+            raise UsageError(f"database URL: unknown option {option!r}; expected {expected}")
     name = url.database or ":memory:"
     if ":memory:" in name or url.query.get("mode") == "memory":
         raise UsageError("a SQLite database needs a file, which worker processes can share")

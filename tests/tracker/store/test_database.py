@@ -41,6 +41,7 @@ from tracker.record import catalog
 from tracker.record.journal import QUEUED_STATE, Move, open_entry
 from tracker.settings import Settings, load_settings
 from tracker.status import Step
+from tracker.store.arrays import read_columns
 from tracker.store.database import Database, check_reachable, connect
 from tracker.store.migrate import (
     RETIRED_REVISIONS,
@@ -51,6 +52,7 @@ from tracker.store.migrate import (
 )
 from tracker.store.schema.catalog import runs
 from tracker.store.schema.messages import messages
+from workers.transient import TRANSIENT_ERRORS
 
 FAR = 2**62
 FULL = 2
@@ -177,6 +179,9 @@ def test_writers_wait_for_each_other(database: Database) -> None:
         pytest.param("sqlite:///:memory:", "needs a file", id="sqlite in memory"),
         pytest.param("sqlite:///file::memory:?uri=true", "needs a file", id="in memory by URI"),
         pytest.param("sqlite:///file:x?mode=memory&uri=true", "needs a file", id="memory mode"),
+        pytest.param("sqlite:///x.db?y=s3cret", "unknown option 'y'", id="unknown option"),
+        pytest.param("sqlite:///x.db?mode=ro", "unknown option 'mode'", id="option of a URI"),
+        pytest.param("sqlite:///file:x?timeout=5&uri=true", "'timeout'", id="option of ours"),
     ],
 )
 def test_an_invalid_url_is_a_usage_error(url: str, expected: str) -> None:
@@ -514,6 +519,22 @@ def test_options_in_the_url_are_not_lost(postgresql_url: str) -> None:
             for setting in ("search_path", "enable_seqscan", "jit")
         ]
     assert shown == ["elsewhere", "off", "off"]
+
+
+def test_a_connection_that_is_killed_raises_an_error_that_is_retried(postgresql_url: str) -> None:
+    with closing(connect(postgresql_url)) as database:
+
+        def read_while_killed() -> None:
+            with database.read() as connection:
+                process_id = connection.scalar(sa.select(sa.func.pg_backend_pid()))
+                with database.read() as other:
+                    other.execute(sa.select(sa.func.pg_terminate_backend(process_id, 10_000)))
+                read_columns(connection, sa.select(runs.c.id))
+
+        with pytest.raises(TRANSIENT_ERRORS):
+            read_while_killed()
+        with database.read() as connection:
+            assert connection.scalar(sa.select(1)) == 1
 
 
 def test_a_failure_is_one_line_without_secrets(database: Database) -> None:
