@@ -16,7 +16,6 @@ from tracker.settings import Settings
 from tracker.store.database import Database
 from workers.queues import QUEUES
 from workers.upkeep.broker import (
-    INVALID_BROKER_URL,
     count_tasks,
     drop_tasks,
     make_broker_client,
@@ -32,16 +31,13 @@ class Broker:
     """A Redis or Valkey that Celery's tasks go through.
 
     Raises:
-        UsageError: the URL isn't one of a Redis or Valkey.
+        UsageError: the URL isn't one of a Redis or Valkey, or has an unknown option.
     """
 
     def __init__(self, url: str) -> None:
         self.url = url
-        try:
-            self.redacted_url = maybe_sanitize_url(url)
-        except ValueError:
-            raise UsageError(INVALID_BROKER_URL) from None
         self._client = make_broker_client(url, timeout=ANSWER_TIMEOUT_SECONDS)
+        self.redacted_url = maybe_sanitize_url(url)
 
     def check_reachable(self) -> None:
         """Raise BrokerUnreachable, with the cause, unless the broker answers."""

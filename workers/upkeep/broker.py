@@ -13,10 +13,10 @@ from redis import Redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from tracker.errors import UsageError
 from tracker.monitoring import QueueDepth
 from tracker.record.catalog import BatchKey
 from workers.queues import QUEUES
+from workers.upkeep.broker_url import make_client_url
 
 UNACKED_KEY = "unacked"
 """The hash in which kombu's Redis transport keeps the tasks that workers hold, by delivery tag."""
@@ -31,8 +31,6 @@ BATCH_PATTERN = re.compile(rb"'campaign': (\d+), 'batch': (\d+)")
 
 DEPTHS_SCRIPT = Path(__file__).with_name("depths.lua")
 
-INVALID_BROKER_URL = "broker URL: not a Redis URL; expected redis://HOST:PORT/0"
-
 
 def make_broker_client(url: str, *, timeout: float) -> Redis:
     """Return a client of a broker that doesn't retry.
@@ -41,17 +39,14 @@ def make_broker_client(url: str, *, timeout: float) -> Redis:
         timeout: seconds to wait for a connection, and for an answer.
 
     Raises:
-        UsageError: the URL isn't one of Redis or Valkey.
+        UsageError: the URL isn't one of Redis or Valkey, or has an unknown option.
     """
-    try:
-        return Redis.from_url(
-            url.replace("redis+socket://", "unix://", 1),
-            socket_timeout=timeout,
-            socket_connect_timeout=timeout,
-            retry=Retry(NoBackoff(), 0),
-        )
-    except ValueError:
-        raise UsageError(INVALID_BROKER_URL) from None
+    return Redis.from_url(
+        make_client_url(url),
+        socket_timeout=timeout,
+        socket_connect_timeout=timeout,
+        retry=Retry(NoBackoff(), 0),
+    )
 
 
 def read_queue_depths(client: Redis) -> dict[str, QueueDepth]:
