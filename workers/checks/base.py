@@ -12,8 +12,12 @@ position in the step. The first check that blocks a message gives the message it
 A distribution installs a check with an entry in the entry-point group `sendtrace.checks`.
 """
 
+import ast
 import inspect
+import sys
+import textwrap
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache, wraps
@@ -53,7 +57,7 @@ Rule = Callable[..., bool | Defer]
 
 Its arguments are (candidate, now), or (candidate, now, data) with a source.
 
-The time is aware, in UTC.
+The time is aware, in the time zone of the settings.
 """
 
 DescribeBlock = Callable[[Candidate], str | None]
@@ -122,7 +126,7 @@ class Check:
     @property
     def summary(self) -> str:
         """The first line of the rule's docstring."""
-        return (self.rule.__doc__ or "").strip().splitlines()[0]
+        return _read_docstring(self.rule).splitlines()[0]
 
     @property
     def sort_key(self) -> tuple[int, int, str]:
@@ -233,9 +237,20 @@ def _validate_rule(rule: Rule, source: SourceLoader | None) -> Rule:
         raise UsageError("got a generator function; expected one that returns True or False")
     data = () if source is None else ("data",)
     require_parameters(rule, ("candidate", "now", *data))
-    if not (rule.__doc__ or "").strip():
+    if not _read_docstring(rule):
         raise UsageError("missing docstring; expected one line that states the rule")
     return rule
+
+
+def _read_docstring(rule: Rule) -> str:
+    """Return a rule's docstring, from its source if Python dropped it (PYTHONOPTIMIZE=2)."""
+    if rule.__doc__ is None and sys.flags.optimize >= 2:
+        with suppress(OSError, SyntaxError):  # OSError: the module has no source file
+            [definition] = ast.parse(textwrap.dedent(inspect.getsource(rule))).body
+            if isinstance(definition, ast.FunctionDef):
+                return (ast.get_docstring(definition) or "").strip()
+        return rule.__name__
+    return (rule.__doc__ or "").strip()
 
 
 @cache

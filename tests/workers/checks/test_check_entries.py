@@ -1,5 +1,6 @@
 """Adding a check: the decorator, the entry point, and the errors of invalid checks."""
 
+import sys
 import tomllib
 from collections.abc import Callable, Iterator
 from datetime import datetime
@@ -54,6 +55,23 @@ def generator(candidate: Candidate, now: datetime) -> Iterator[bool]:
 def one_parameter(now: datetime) -> bool:
     """Take no candidate."""
     return False
+
+
+def test_a_check_has_its_text_where_python_drops_docstrings(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    names = [name for name in dir(sys.flags) if not name.startswith("_")]
+    flags = {name: getattr(sys.flags, name) for name in names} | {"optimize": 2}
+    monkeypatch.setattr(sys, "flags", SimpleNamespace(**flags))
+    monkeypatch.setattr(rule, "__doc__", None)
+    made = check(Reason.NDNC, step=Step.SUPPRESS, order=45)(rule)
+    assert made.summary == "Block no message."
+    with pytest.raises(UsageError, match="missing docstring"):
+        check(Reason.NDNC, step=Step.SUPPRESS, order=45)(undocumented)
+    compiled: dict[str, Any] = {"__name__": "compiled"}
+    exec("def without_source(candidate, now): return False", compiled)  # noqa: S102
+    made = check(Reason.NDNC, step=Step.SUPPRESS, order=45)(compiled["without_source"])
+    assert made.summary == "without_source"
 
 
 def test_every_entry_point_of_the_project_is_a_check_of_its_name() -> None:
