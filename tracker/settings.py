@@ -1,13 +1,15 @@
 """The settings of a process, from its environment and the options of a command."""
 
 import os
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
+from tracker.clock import Instant, to_datetime
 from tracker.errors import UsageError
 
 ENVIRONMENT_PREFIX = "SENDTRACE_"
@@ -33,6 +35,15 @@ class Settings(BaseModel):
     show_contacts: bool = False
     """Whether viewers of the live page may unmask addresses and mobile numbers."""
     flower_url: str | None = None
+    flower_address: str = "127.0.0.1"
+    flower_port: int = Field(default=5555, ge=1, le=65_535)
+
+    @field_validator("flower_port", mode="before")
+    @classmethod
+    def _ignore_service_link(cls, value: object) -> object:
+        """Ignore what Kubernetes sets beside a service that is named sendtrace-flower."""
+        is_link = isinstance(value, str) and value.startswith("tcp://")
+        return cls.model_fields["flower_port"].default if is_link else value
 
     @field_validator("timezone")
     @classmethod
@@ -97,6 +108,11 @@ def load_settings(**overrides: object) -> Settings:
         UsageError: a value isn't valid.
     """
     return load_environment(Settings, ENVIRONMENT_PREFIX, **overrides)
+
+
+def to_local_time(instant: Instant) -> datetime:
+    """Return an instant as an aware datetime in the time zone of the settings."""
+    return to_datetime(instant).astimezone(load_settings().zone)
 
 
 def load_environment(model: type[M], prefix: str, **overrides: object) -> M:

@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date, timedelta
+from datetime import UTC, timedelta, tzinfo
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,16 +12,13 @@ from sqlalchemy import Connection
 from simulator.scenario.plan import PlannedCampaign
 from simulator.setup.census import ImportedAudience
 from simulator.setup.run import RunCampaign
-from tracker.clock import to_microseconds
+from tracker.clock import to_datetime, to_microseconds
 from tracker.queries.blocking_checks import read_messages_by_check
 from tracker.queries.judging_times import JudgedBatches, read_dispatch_times, read_judged_batches
 from workers.checks.base import shipped_check_names
 
 ALWAYS, NEVER = np.int64(0), np.int64(2**62)
 """Instants before and after every run."""
-
-EPOCH_DAY = date(1970, 1, 1).toordinal()
-MICROSECONDS_PER_DAY = to_microseconds(timedelta(days=1))
 
 
 def _spread(
@@ -91,11 +88,13 @@ class RecordedFacts:
             messages that the rule blocked.
         limit_times: by campaign, where a run is longer than the message limit's period.
         judged_batches: by campaign, where coupons of an audience file may expire during a run.
+        zone: the time zone whose days decide when coupons expire.
     """
 
     rule_blocks: Mapping[str, Mapping[str, NDArray[np.int64]]] = field(default_factory=dict)
     limit_times: Mapping[str, LimitTimes] = field(default_factory=dict)
     judged_batches: Mapping[str, JudgedBatches] = field(default_factory=dict)
+    zone: tzinfo = UTC
 
     def count_rule_blocks(self, campaign: str) -> dict[str, int]:
         """Return how many messages of a campaign each rule of another package blocked."""
@@ -115,7 +114,7 @@ class RecordedFacts:
         """Return which customers' coupons had expired when their messages were judged.
 
         The first array has coupons that surely had expired, the second those that may have expired.
-        They differ for a batch whose steps before the gateway span midnight in UTC.
+        They differ for a batch whose steps before the gateway span midnight.
         """
         if imported is None or "coupon" not in campaign.requires:
             nobody = np.zeros(count, np.bool_)
@@ -124,9 +123,14 @@ class RecordedFacts:
         batches, today = self.judged_batches.get(campaign.name), np.int64(imported.today)
         if batches is None:
             return last_days < today, last_days < today
-        earliest = _spread(batches, _find_days(batches.judged_from), first, count, today)
-        latest = _spread(batches, _find_days(batches.ended_at), first, count, today)
+        earliest = _spread(batches, self._find_days(batches.judged_from), first, count, today)
+        latest = _spread(batches, self._find_days(batches.ended_at), first, count, today)
         return last_days < earliest, last_days < latest
+
+    def _find_days(self, instants: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the days of instants in the zone, numbered as by `date.toordinal`."""
+        times = (to_datetime(int(instant)).astimezone(self.zone) for instant in instants)
+        return np.array([time.toordinal() for time in times], np.int64)
 
     def precedes(self, earlier: str, later: str) -> bool:
         """Return whether a campaign was dispatched before another one was judged at all."""
@@ -149,16 +153,14 @@ class RecordedFacts:
         return dispatched_at > latest, dispatched_at > earliest
 
 
-def _find_days(instants: NDArray[np.int64]) -> NDArray[np.int64]:
-    return instants // MICROSECONDS_PER_DAY + EPOCH_DAY
-
-
 NO_FACTS = RecordedFacts()
 """The facts before a run."""
 
 
-def read_recorded_facts(connection: Connection, campaigns: Sequence[RunCampaign]) -> RecordedFacts:
-    """Read the facts of a run that the oracle needs."""
+def read_recorded_facts(
+    connection: Connection, campaigns: Sequence[RunCampaign], zone: tzinfo
+) -> RecordedFacts:
+    """Read the facts that the oracle needs of a run whose days are those of a time zone."""
     blocks = {
         run_campaign.campaign.name: read_messages_by_check(connection, run_campaign.campaign.id)
         for run_campaign in campaigns
@@ -176,6 +178,7 @@ def read_recorded_facts(connection: Connection, campaigns: Sequence[RunCampaign]
             for run_campaign in campaigns
             if run_campaign.imported_audience is not None and "coupon" in run_campaign.plan.requires
         },
+        zone=zone,
     )
 
 

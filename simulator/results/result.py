@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import numpy as np
 from sqlalchemy import Connection
@@ -242,7 +243,7 @@ def judge_run(
         reports = make_reports(connection, campaigns)
         if observations.is_partial:
             run = run.limited_to([report.recorded for report in reports])
-        withheld, checks = _check_predictions(connection, run, observations)
+        withheld, checks = _check_predictions(connection, run, observations, conditions)
         if observations.is_partial:  # a partial run doesn't wait for engagement
             checks = [
                 replace(check, expected_engagement=report.engagement)
@@ -282,10 +283,11 @@ def judge_run(
 
 
 def _check_predictions(
-    connection: Connection, run: Run, observations: RunObservations
+    connection: Connection, run: Run, observations: RunObservations, conditions: RunConditions
 ) -> tuple[Mapping[str | None, WithheldPrediction], list[PredictionCheck]]:
     """Return the messages to be withheld by organization, and each campaign's prediction check."""
-    oracles = build_oracles(run.campaigns, read_recorded_facts(connection, run.campaigns))
+    facts = read_recorded_facts(connection, run.campaigns, ZoneInfo(conditions.timezone))
+    oracles = build_oracles(run.campaigns, facts)
     withheld = predict_withheld(oracles)
     checks = [
         check_prediction(

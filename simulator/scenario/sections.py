@@ -32,8 +32,9 @@ from simulator.values import (
 )
 from simulator.world.behaviour import SIMULATED_GATEWAY_KIND, GatewayBehaviour, validate_share_sum
 from simulator.world.defects import PLANTABLE_REASONS, explain_unplantable
-from tracker.clock import Instant, SystemClock, from_datetime, to_datetime
+from tracker.clock import Instant, SystemClock, from_datetime
 from tracker.record.allowance import MAX_MESSAGE_LIMIT, MAX_MESSAGE_LIMIT_DAYS
+from tracker.settings import to_local_time
 from tracker.status import Channel, Reason
 from tracker.text import suggest_similar
 from workers.candidates import validate_requirements
@@ -333,6 +334,6 @@ class ClockSection(ScenarioSection):
         return None if self.start is None else from_datetime(self.start)
 
     def begin_day(self) -> date:
-        """Return the day, in UTC, on which a run starts that starts now."""
+        """Return the day, in the time zone of the settings, of a run that starts now."""
         now = SystemClock().now() if self.start_instant is None else self.start_instant
-        return to_datetime(now).date()
+        return to_local_time(now).date()

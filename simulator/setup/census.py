@@ -51,7 +51,7 @@ class ImportedAudience:
             the address of a sound customer forces (`ForcedOutcome`), negated.
         coupon_defects: by campaign, the code of the reason for which a coupon blocks the message,
             its date apart.
-        coupon_expires: last day of each customer's coupon, in UTC.
+        coupon_expires: last day of each customer's coupon.
         today: day on which the run begins.
     """
 

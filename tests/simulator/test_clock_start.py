@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+from simulator.oracle.coverage import count_predicted_reasons
 from simulator.setup.record import record_run
 from tests.support.inline_runs import (
     assert_passed,
@@ -62,6 +63,37 @@ def test_a_coupon_expires_by_the_runs_clock(database: Database, tmp_path: Path) 
     result = run_scenario(database, scenario, tmp_path)
     assert_passed(result)
     assert result.reports[0].count_messages(Status.NOT_SENT, Reason.COUPON_EXPIRED) == 1
+
+
+@pytest.mark.parametrize(
+    ("zone", "hour", "expired"),
+    [
+        pytest.param("Asia/Kolkata", 20, 2, id="the 25th in Kolkata"),
+        pytest.param("UTC", 20, 1, id="the 24th in UTC"),
+        pytest.param("America/Los_Angeles", 2, 0, id="the 23rd in Los Angeles"),
+    ],
+)
+def test_a_coupon_expires_at_midnight_in_the_zone_of_the_settings(
+    database: Database,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    zone: str,
+    hour: int,
+    expired: int,
+) -> None:
+    monkeypatch.setenv("SENDTRACE_TIMEZONE", zone)
+    people = tmp_path / "people.csv"
+    people.write_text(
+        "customer_id,email,coupon_id,coupon_expires\n"
+        "anna,anna@example.com,A1,2030-12-23\n"
+        "bert,bert@example.com,B2,2030-12-24\n"
+    )
+    campaign = build_campaign(audience=str(people), requires=["coupon"])
+    scenario = build_scenario(campaign, clock={"start": EVENING.replace(hour=hour)})
+    assert count_predicted_reasons(scenario)[Reason.COUPON_EXPIRED] == expired
+    result = run_scenario(database, scenario, tmp_path)
+    assert_passed(result)
+    assert result.reports[0].count_messages(Status.NOT_SENT, Reason.COUPON_EXPIRED) == expired
 
 
 @pytest.mark.parametrize("batches", [1, 2], ids=["over midnight", "before and after midnight"])

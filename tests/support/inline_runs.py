@@ -21,6 +21,7 @@ from tracker.record import registration
 from tracker.record.catalog import Batch, load_batch
 from tracker.record.journal import enqueue_batch
 from tracker.record.rollup import roll_up_engagement
+from tracker.settings import load_settings
 from tracker.status import Channel, Step
 from tracker.store.database import Database
 from workers.checks.base import checks_of
@@ -168,7 +169,7 @@ def judge_recorded_run(database: Database, run: Run) -> RunResult:
         durability={},
         machine={},
         versions={},
-        timezone="UTC",
+        timezone=load_settings().timezone,
     )
     observations = RunObservations(state=RunState.FINISHED, planned=run.size)
     return judge_run(database, run, observations, conditions)

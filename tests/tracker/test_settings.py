@@ -81,6 +81,16 @@ def test_contacts_are_shown_only_if_that_is_said(
     assert load_settings().show_contacts is is_allowed
 
 
+def test_a_service_link_of_kubernetes_is_not_flowers_port(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SENDTRACE_FLOWER_PORT", "6000")
+    assert load_settings().flower_port == 6000
+    monkeypatch.setenv("SENDTRACE_FLOWER_PORT", "tcp://10.43.0.7:5555")
+    assert load_settings().flower_port == 5555
+    monkeypatch.setenv("SENDTRACE_FLOWER_PORT", "none")
+    with pytest.raises(UsageError, match=r"^SENDTRACE_FLOWER_PORT: "):
+        load_settings()
+
+
 def test_a_wrong_switch_is_a_usage_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SENDTRACE_SHOW_CONTACTS", "maybe")
     with pytest.raises(UsageError, match=r"^SENDTRACE_SHOW_CONTACTS: "):

@@ -55,7 +55,7 @@ def coupon_date_format(candidate: Candidate, now: datetime) -> bool:
 
 @check(Reason.COUPON_EXPIRED, step=Step.VALIDATE, order=70)
 def coupon_expired(candidate: Candidate, now: datetime) -> bool:
-    """Block if the coupon's expiry date has passed, in UTC."""
+    """Block if the coupon's expiry date has passed, in the time zone of the settings."""
     day = None if candidate.coupon is None else _parse_date(candidate.coupon.expires)
     return day is not None and day < now.date()
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import NamedTuple
 
-from tracker.clock import Instant, to_datetime, to_microseconds
+from tracker.clock import Instant, to_microseconds
 from tracker.queries.history import (
     CustomerBounces,
     CustomerHistory,
@@ -14,6 +14,7 @@ from tracker.queries.history import (
     read_dispatch_history,
 )
 from tracker.record.catalog import Campaign
+from tracker.settings import to_local_time
 from tracker.status import Reason, Step
 from tracker.store.database import Database
 from workers.candidates import Candidate, RecentMessages, load_candidates
@@ -137,7 +138,7 @@ def judge_step_as_of(
     for candidate in candidates:
         by_instant[instants[candidate.number]].append(candidate)
     return merge_verdicts(
-        run_checks(judged, bound_checks, to_datetime(instant))
+        run_checks(judged, bound_checks, to_local_time(instant))
         for instant, judged in by_instant.items()
     )
 

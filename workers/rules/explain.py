@@ -9,13 +9,14 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from tracker.clock import Instant, to_datetime
+from tracker.clock import Instant
 from tracker.errors import NotFound
 from tracker.monitoring import CheckVerdict
 from tracker.queries.campaign_state import Origin, read_origins
 from tracker.queries.next_step import CHECK_STEPS
 from tracker.queries.timeline import read_timeline
 from tracker.record.catalog import Campaign
+from tracker.settings import to_local_time
 from tracker.status import Reason
 from tracker.store.database import Database
 from workers.candidates import Candidate
@@ -90,7 +91,7 @@ def build_explanation(database: Database, rules: Rules, number: int, at: Instant
 
 
 def _judge_with_check(check: Check, candidate: Candidate, now: Instant) -> CheckVerdict:
-    at = to_datetime(now)
+    at = to_local_time(now)
     bound = check.bind([candidate], is_last_try=True)
     verdicts = run_checks([candidate], [bound], at)
     # The verdict is that of the real candidate. A second call records the values that are read.

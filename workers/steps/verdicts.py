@@ -4,11 +4,12 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from tracker.clock import Instant, from_datetime, to_datetime, to_timedelta
+from tracker.clock import Instant, from_datetime, to_timedelta
 from tracker.queries.next_step import CHECK_STEPS
 from tracker.record.deferrals import Deferral, find_waiting, read_deferrals
 from tracker.record.details import TransitionDetail
 from tracker.record.journal import QUEUED_STATE, Entry, Move, State
+from tracker.settings import to_local_time
 from tracker.status import Reason, Status, Step
 from tracker.text import format_fields
 from workers.candidates import load_candidates
@@ -49,7 +50,7 @@ def judge_numbers(
     verdicts = judge_candidates(
         candidates,
         checks,
-        to_datetime(now),
+        to_local_time(now),
         is_last_try=context.is_last_try,
         announce=context.announce_check,
     )
