@@ -2,8 +2,8 @@
 
 import base64
 import binascii
+import re
 import secrets
-from ipaddress import ip_address
 
 from fastapi import HTTPException, Request
 from pydantic import SecretStr
@@ -11,7 +11,11 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from tracker.loopback import is_loopback
 from tracker.web.context import Context
+
+PORT = re.compile(r":\d+$")
+"""The port at the end of a Host header, in which an IPv6 address is in brackets."""
 
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:;"
@@ -34,17 +38,6 @@ SECURITY_HEADERS = {
     "Cache-Control": "no-store",
 }
 """Headers of every response, unless the response sets its own."""
-
-LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
-"""Host names that browsers resolve to this machine."""
-
-
-def is_loopback(host: str) -> bool:
-    """Return whether an address can be reached from this machine alone."""
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def is_valid_token(token: SecretStr, presented: str) -> bool:
@@ -132,8 +125,8 @@ class SecurityMiddleware:
         await respond(scope, receive, send_with_headers)
 
     def _find_refusal(self, headers: Headers, method: str) -> Response | None:
-        host = headers.get("host", "").rpartition(":")[0] or headers.get("host", "")
-        if self._is_anonymous_allowed and host.strip("[]") not in LOCAL_HOSTS:
+        host = PORT.sub("", headers.get("host", ""))
+        if self._is_anonymous_allowed and not is_loopback(host):
             return PlainTextResponse("unknown host name; expected localhost\n", 421)
         site = headers.get("sec-fetch-site", "none")
         is_visit = method in ("GET", "HEAD") and headers.get("sec-fetch-mode") == "navigate"

@@ -8,8 +8,8 @@ from fastapi import FastAPI
 from pydantic import SecretStr
 
 from tracker.errors import UsageError
+from tracker.loopback import is_loopback
 from tracker.web.live import LiveFeed
-from tracker.web.security import is_loopback
 
 MIN_TOKEN_LENGTH = 16
 """Characters of a token; a shorter one can be guessed."""
@@ -53,8 +53,12 @@ def bind_socket(host: str, port: int) -> socket.socket:
 def socket_url(bound: socket.socket) -> str:
     """Return the address that a browser opens."""
     host, port = bound.getsockname()[:2]
-    url_host = f"[{host}]" if ":" in host else host
-    return f"http://{url_host}:{port}"
+    return format_url(host, port)
+
+
+def format_url(host: str, port: int) -> str:
+    """Return the address of a host and a port; an IPv6 address needs brackets."""
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 class _LiveServer(uvicorn.Server):

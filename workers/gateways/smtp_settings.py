@@ -6,11 +6,10 @@ from enum import StrEnum
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 
 from tracker.errors import UsageError
+from tracker.loopback import is_loopback
 from tracker.settings import load_environment
 
 ENV_PREFIX = "SENDTRACE_SMTP_"
-
-LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
 
 _MAILBOX = re.compile(r"[^\s\x00-\x1f\x7f<>()\[\]@,;:\"\\]+@[^\s\x00-\x1f\x7f<>()\[\]@,;:\"\\]+")
 
@@ -47,7 +46,7 @@ class SmtpSettings(BaseModel):
     @property
     def is_password_exposed(self) -> bool:
         """True if a login would send the password unencrypted to another machine."""
-        is_local = self.host in LOCAL_HOSTS
+        is_local = is_loopback(self.host)
         return self.tls is Tls.NONE and self.username is not None and not is_local
 
     @field_validator("username", "password")
