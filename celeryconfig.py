@@ -1,7 +1,7 @@
 """Celery settings: broker, queues, routes, beat and reliability."""
 
 from celery.schedules import crontab
-from kombu import Queue
+from kombu import Exchange, Queue
 
 from tracker.settings import load_settings
 from workers.queues import (
@@ -28,7 +28,8 @@ task_serializer = "json"
 task_ignore_result = True
 result_expires = None  # no clean-up task is needed
 
-task_queues = [Queue(name) for name in QUEUES]
+# Celery's defaults would bind every queue to the exchange and the key of the first one.
+task_queues = [Queue(name, Exchange(name), routing_key=name) for name in QUEUES]
 task_create_missing_queues = False
 task_default_queue = QUEUES[0]
 task_routes = {task_name(step): {"queue": queue} for step, queue in QUEUE_BY_STEP.items()}

@@ -4,35 +4,50 @@ Its settings are in `celeryconfig.py`; the broker comes from SENDTRACE_BROKER_UR
 """
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
-from celery import Celery
 from celery.signals import beat_init, celeryd_init
 
 from tracker.errors import SendtraceError, UsageError
+from workers.celery_app import make_celery_app
 from workers.checks.base import all_checks
 from workers.queues import SWEEP_TASK
+from workers.upkeep.broker_url import make_client_url
 
 logger = logging.getLogger(__name__)
 
-app = Celery("sendtrace", include=["workers.tasks"])
-app.config_from_object("celeryconfig")
+app = make_celery_app("sendtrace", include=["workers.tasks"], set_as_current=True)
 
 
 @celeryd_init.connect  # type: ignore[untyped-decorator]  # Celery has no types
 def exit_if_misconfigured(conf: Any = None, **_: object) -> None:
     """Exit with one clear message, instead of starting a worker that would lose messages."""
-    try:
+    with exiting_on_error():
         check_configuration(conf)
         all_checks()
-    except SendtraceError as error:
-        raise SystemExit(f"sendtrace: {error}") from None
 
 
 @beat_init.connect  # type: ignore[untyped-decorator]
-def disable_sent_events(sender: Any = None, **_: object) -> None:
-    """Don't report beat's tasks as sent: a sweep every two seconds would hide all others."""
-    sender.app.conf.task_send_sent_event = False
+def prepare_beat(sender: Any = None, **_: object) -> None:
+    """Exit if beat has no broker, and don't report its tasks as sent.
+
+    A sweep every two seconds would hide all others.
+    """
+    conf = sender.app.conf
+    with exiting_on_error():
+        check_configuration(conf)
+    conf.task_send_sent_event = False
+
+
+@contextmanager
+def exiting_on_error() -> Iterator[None]:
+    """Exit with one clear message if an error that a person can mend is raised in the block."""
+    try:
+        yield
+    except SendtraceError as error:
+        raise SystemExit(f"sendtrace: {error}") from None
 
 
 class _SweepLogFilter(logging.Filter):
@@ -50,6 +65,7 @@ def check_configuration(conf: Any) -> None:
     """Raise `UsageError` for Celery settings that would lose or repeat messages."""
     if not conf.broker_url:
         raise UsageError("no broker configured; set SENDTRACE_BROKER_URL=redis://HOST:PORT/0")
+    make_client_url(conf.broker_url)
     visibility = conf.broker_transport_options.get("visibility_timeout", 3600)
     if visibility <= conf.task_time_limit:
         raise UsageError(

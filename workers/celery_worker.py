@@ -7,6 +7,8 @@ second more, for Celery's interactive shell and Flower.
 import argparse
 import gc
 
+from workers.celery_environment import ignore_foreign_settings
+
 STARTUP_GC_THRESHOLD = 100_000
 """New objects between two runs of the garbage collector while modules are loaded; they all stay."""
 
@@ -14,6 +16,7 @@ STARTUP_GC_THRESHOLD = 100_000
 def main() -> int:
     """Run a worker until it is stopped; return its exit code."""
     options = _parse_options()
+    ignore_foreign_settings()
     thresholds = gc.get_threshold()
     gc.set_threshold(STARTUP_GC_THRESHOLD)
     from workers.app import app

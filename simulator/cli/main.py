@@ -72,6 +72,10 @@ class LazyGroup(TyperGroup):
         entry = COMMANDS.get(cmd_name)
         if entry is None:
             return None
+        if not entry.location.startswith("tracker."):  # which doesn't use Celery
+            from workers.celery_environment import ignore_foreign_settings
+
+            ignore_foreign_settings()
         command = resolve_name(entry.location)
         if not isinstance(command, typer.Typer):
             command = _make_app(command, cmd_name)

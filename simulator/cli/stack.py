@@ -41,9 +41,14 @@ def up(
         int, typer.Option(metavar="N", min=1, max=65535, help="Port of the live page.")
     ] = 8080,
     flower_port: Annotated[
-        int,
-        typer.Option(metavar="N", min=1, max=65535, help="Port of Flower, on this machine only."),
-    ] = 5555,
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=1,
+            max=65535,
+            help="Port of Flower. Default: SENDTRACE_FLOWER_PORT, else 5555.",
+        ),
+    ] = None,
     database: DatabaseOption = None,
     broker: BrokerOption = None,
 ) -> None:
@@ -60,8 +65,14 @@ def up(
     """
     from simulator.stack.up import StackPorts, run_stack
 
-    settings = load_settings(database_url=database, broker_url=broker)
-    run_stack(settings, StackPorts(host=host, web_port=port, flower_port=flower_port), workers)
+    settings = load_settings(database_url=database, broker_url=broker, flower_port=flower_port)
+    addresses = StackPorts(
+        host=host,
+        web_port=port,
+        flower_host=settings.flower_address,
+        flower_port=settings.flower_port,
+    )
+    run_stack(settings, addresses, workers)
 
 
 @exit_on_error
@@ -101,20 +112,18 @@ def recover(
 
     Examples: sendtrace recover · sendtrace recover --format json
     """
-    from celery import Celery
-
     from simulator.schema import open_database
     from simulator.stack.broker import open_configured_broker
+    from workers.celery_app import make_celery_app
 
     settings = load_settings(database_url=database, broker_url=broker)
     with (
         closing(open_configured_broker(settings, "recover")) as open_broker,
         closing(open_database(settings)) as open_record,
-        Celery("recover", set_as_current=False, config_source="celeryconfig") as app,
+        make_celery_app("recover", open_broker.url) as app,
         open_record.readable_errors(),
         open_broker.readable_errors(),
     ):
-        app.conf.broker_url = open_broker.url
         requeued = open_broker.sweep(open_record, app)
         if requeued or format is not RowFormat.TABLE:
             print_rows([_requeued_row(batch) for batch in requeued], COLUMNS, format)

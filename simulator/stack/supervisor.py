@@ -81,6 +81,9 @@ class Supervisor:
             f"child exited: name={command.name} exit_code={exit_code} restart_in={delay:g}s"
             f" log={command.log}"
         )
+        repaired = command.repair and command.repair()
+        if repaired:
+            self._log(repaired)
 
     def stop(self) -> None:
         """Stop all children, the last group first; on Ctrl-C kill what is left."""

@@ -5,7 +5,8 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from celery import Celery
@@ -15,12 +16,14 @@ import workers
 from simulator.schema import open_database
 from simulator.stack.announcement import StackAddress, announce_stack
 from simulator.stack.broker import Broker
+from simulator.stack.broker_data import set_damaged_data_aside
 from simulator.stack.child import ChildCommand
-from simulator.stack.commands import CELERY, socket_folder, valkey_command, worker_command
+from simulator.stack.commands import PYTHON_MODULE, socket_folder, valkey_command, worker_command
 from simulator.stack.supervisor import Supervisor
 from tracker.errors import BrokerUnreachable, SendtraceError
 from tracker.settings import Settings
-from tracker.web.server import bind_socket, check_address
+from tracker.web.server import bind_socket, check_address, format_url
+from workers.celery_app import make_celery_app
 from workers.queues import QUEUES
 
 STACK_START_SECONDS = 90
@@ -33,8 +36,6 @@ WORKER_STOP_SECONDS = 30.0
 
 BROKER_FOLDER_REMOVAL_SECONDS = 60
 """Seconds until the broker's socket is removed when this process dies; workers stop before."""
-
-FLOWER_HOST = "127.0.0.1"
 
 FLOWER_CONFIG_PATH = Path(workers.__path__[0]) / "flowerconfig.py"
 
@@ -49,17 +50,18 @@ class StackPorts:
 
     host: str
     web_port: int
+    flower_host: str
     flower_port: int
 
     @property
     def flower_url(self) -> str:
         """The URL of Flower."""
-        return f"http://{FLOWER_HOST}:{self.flower_port}"
+        return format_url(self.flower_host, self.flower_port)
 
     @property
     def web_url(self) -> str:
         """The URL of the live page."""
-        return f"http://{self.host}:{self.web_port}"
+        return format_url(self.host, self.web_port)
 
 
 def run_stack(settings: Settings, ports: StackPorts, processes: int) -> None:
@@ -72,7 +74,7 @@ def run_stack(settings: Settings, ports: StackPorts, processes: int) -> None:
     check_address(ports.host, settings.token)
     settings.prepare_home()
     with ExitStack() as stack:
-        for host, port in ((ports.host, ports.web_port), (FLOWER_HOST, ports.flower_port)):
+        for host, port in ((ports.host, ports.web_port), (ports.flower_host, ports.flower_port)):
             bind_socket(host, port).close()  # a port in use is an error before anything starts
         open_database(settings).close()
         broker_socket = None
@@ -119,9 +121,10 @@ class _StackChildren:
         broker = [] if broker_socket is None else [[self._broker(broker_socket)]]
         # A worker for each stage, so that a slow stage doesn't block the others.
         stage_workers = [self._worker(queue) for queue in QUEUES]
-        beat = [*CELERY, "beat", f"--schedule={self._home / 'beat'}", "--pidfile="]
-        flower = [*CELERY, "flower", f"--conf={FLOWER_CONFIG_PATH}"]
-        web = [sys.executable, "-m", "simulator", "serve", f"--host={self._ports.host}"]
+        celery = (*PYTHON_MODULE, "workers.celery_command")
+        beat = [*celery, "beat", f"--schedule={self._home / 'beat'}", "--pidfile="]
+        flower = [*celery, "flower", f"--conf={FLOWER_CONFIG_PATH}"]
+        web = [*PYTHON_MODULE, "simulator", "serve", f"--host={self._ports.host}"]
         others = [
             self._child("beat", beat),
             self._child("flower", [*flower, f"--port={self._ports.flower_port}"]),
@@ -132,7 +135,8 @@ class _StackChildren:
     def _broker(self, broker_socket: Path) -> ChildCommand:
         data = self._home / "broker"
         data.mkdir(exist_ok=True)
-        return self._child("broker", valkey_command(broker_socket, data, append_only=True))
+        command = self._child("broker", valkey_command(broker_socket, data, append_only=True))
+        return replace(command, repair=partial(set_damaged_data_aside, data, command.log))
 
     def _worker(self, queue: str) -> ChildCommand:
         command = worker_command(worker_node_name(queue), [queue], self._processes)
@@ -157,12 +161,11 @@ def worker_node_name(queue: str) -> str:
 
 def _wait_until_ready(supervisor: Supervisor, broker: Broker, ports: StackPorts) -> None:
     deadline = time.monotonic() + STACK_START_SECONDS
-    with Celery("up", set_as_current=False, config_source="celeryconfig") as app:
-        app.conf.broker_url = broker.url
+    with make_celery_app("up", broker.url) as app:
         checks: list[tuple[str, Callable[[], bool]]] = [
             ("the broker", lambda: _is_broker_reachable(broker)),
             ("the live page", lambda: _is_listening(ports.host, ports.web_port)),
-            ("Flower", lambda: _is_listening(FLOWER_HOST, ports.flower_port)),
+            ("Flower", lambda: _is_listening(ports.flower_host, ports.flower_port)),
             ("a worker", lambda: _has_all_workers(app)),
         ]
         for name, is_ready in checks:
@@ -209,7 +212,7 @@ def _print_addresses(settings: Settings, ports: StackPorts, *, is_broker_embedde
         f"logs       {settings.logs}",
         "",
         f"Run a scenario:  {home}sendtrace simulate scenarios/demo.toml --attach",
-        "Ctrl-C stops the stack.",
+        "Ctrl-C stops it all.",
     ]
     print("\n".join(lines), flush=True)
 

@@ -20,6 +20,7 @@ from tracker.store.database import Database
 from tracker.web.app import make_app
 from tracker.web.monitoring import Monitoring, NotifyWorkers
 from tracker.web.server import bind_socket, check_address, serve, socket_url
+from workers.celery_app import make_celery_app
 from workers.chains import StepArguments, enqueue_step
 from workers.checks.base import all_checks
 from workers.queues import QUEUES, task_name
@@ -59,16 +60,15 @@ def open_monitoring(database: Database, settings: Settings) -> Iterator[Monitori
     broker = Broker(settings.broker_url)
     with (
         closing(broker),
-        Celery("live-page", set_as_current=False, config_source="celeryconfig") as app,
+        make_celery_app("live-page", settings.broker_url) as app,
+        WorkerListener(app) as listener,
     ):
-        app.conf.broker_url = settings.broker_url
-        with WorkerListener(app) as listener:
-            yield replace(
-                monitoring,
-                read_queue_depths=broker.depths,
-                read_worker_activity=listener.snapshot,
-                notify_workers=_make_notifier(database, app),
-            )
+        yield replace(
+            monitoring,
+            read_queue_depths=broker.depths,
+            read_worker_activity=listener.snapshot,
+            notify_workers=_make_notifier(database, app),
+        )
 
 
 def _explain_checks(database: Database, campaign: Campaign, number: int) -> Sequence[CheckVerdict]:

@@ -12,7 +12,7 @@ from xdist.scheduler import LoadScopeScheduling
 from tests.support.browser import browser as browser
 from tests.support.fork_server import ForkServer, start_fork_server
 from tests.support.postgresql import PostgresqlServer
-from tests.support.shell import FinishedRun, Shell, make_scenario
+from tests.support.shell import FOREIGN_SETTINGS, FinishedRun, Shell, make_scenario
 
 SHARED_RUN_MODULES = frozenset(
     {"test_simulate", "test_reading", "test_live_page", "test_page_in_browser", "test_recover"}
@@ -92,8 +92,9 @@ def fresh_postgresql_url(postgresql_server: PostgresqlServer) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def on_sqlite(make_shell: Callable[..., Shell]) -> FinishedRun:
-    """Return a finished run on SQLite, which tests only read."""
-    shell = make_shell()
+    """Return a finished run on SQLite in the folder of another project; tests only read it."""
+    shell = make_shell(**FOREIGN_SETTINGS)
+    shell.write_foreign_modules()
     return FinishedRun.of(shell, shell.write("small.toml", make_scenario()), "--batch-size", "500")
 
 

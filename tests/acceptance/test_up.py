@@ -17,6 +17,7 @@ import pytest
 from simulator.schema import open_database
 from tests.support.schedules import prepare_run
 from tests.support.shell import (
+    FOREIGN_SETTINGS,
     LIMIT_SECONDS,
     Shell,
     StartedCommand,
@@ -71,17 +72,18 @@ class Stack:
 
 @contextmanager
 def start_stack(shell: Shell) -> Iterator[Stack]:
-    """Start a stack, and stop it after the block if it still runs."""
+    """Start a stack in the folder of another project; stop it after the block if it still runs."""
+    shell.write_foreign_modules()
     web, flower = find_free_port(), find_free_port()
     command = shell.start(
         *("up", "--port", str(web), "--flower-port", str(flower)),
-        settings={"SENDTRACE_FLOWER_AUTH": CREDENTIALS},
+        settings={"SENDTRACE_FLOWER_AUTH": CREDENTIALS, **FOREIGN_SETTINGS},
         label="up",
     )
 
     def is_ready() -> bool:
         assert command.process.poll() is None, command.stderr_text
-        return "Ctrl-C stops the stack" in command.stdout.read_text()
+        return "Ctrl-C stops it all" in command.stdout.read_text()
 
     wait_until(is_ready, "the stack is ready")
     try:

@@ -19,11 +19,25 @@ import psutil
 
 from tests.support.fork_server import ForkServer
 
-MODULE = (sys.executable, "-m", "simulator")
+MODULE = (sys.executable, "-P", "-m", "simulator")
+"""Doesn't import from the current folder, as the script `sendtrace` doesn't."""
 
 
 SCRIPT = (str(Path(sys.executable).with_name("sendtrace")),)
 
+
+FOREIGN_MODULES = ("celery.py", "celeryconfig.py", "kombu.py", "tracker.py", "workers.py")
+
+FOREIGN_SETTINGS = {
+    "BROKER_URL": "redis://127.0.0.1:1/0",
+    "CELERY_BROKER_URL": "redis://127.0.0.1:1/0",
+    "CELERY_RESULT_BACKEND": "django-db",
+    "DJANGO_SETTINGS_MODULE": "shop.settings",
+    "FLOWER_PORT": "tcp://10.43.0.7:5555",
+    "LOADER": "nowhere",
+    "REMAP_SIGTERM": "SIGQUIT",
+}
+"""Variables of another project of Celery, and of Kubernetes beside a service called flower."""
 
 POLL_SECONDS = 0.02
 
@@ -135,6 +149,11 @@ class Shell:
         file = self.folder / name
         file.write_text(text)
         return file
+
+    def write_foreign_modules(self) -> None:
+        """Make the folder that of another project of Celery."""
+        for name in FOREIGN_MODULES:
+            self.write(name, "raise SystemExit('this is another project')")
 
     def run(
         self,

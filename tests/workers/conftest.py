@@ -13,6 +13,7 @@ from tests.support.task_loop import ScriptedResources, TaskLoop
 from tracker.store.database import Database
 from workers import runtime
 from workers.app import app as shipped_app
+from workers.celery_app import make_celery_app
 from workers.upkeep.broker import make_broker_client
 
 
@@ -40,8 +41,7 @@ def client(broker_url: str) -> Iterator[Redis]:
 @pytest.fixture
 def app(broker_url: str) -> Iterator[Celery]:
     """Return an app with the shipped settings on the tests' broker."""
-    with Celery("test", set_as_current=False, config_source="celeryconfig") as app:
-        app.conf.broker_url = broker_url
+    with make_celery_app("test", broker_url) as app:
         yield app
 
 

@@ -4,11 +4,11 @@ import json
 import time
 from pathlib import Path
 
-from celery import Celery
 from redis import Redis
 
 from tests.support.celery_worker import start_worker
 from tracker.status import Step
+from workers.celery_app import make_celery_app
 from workers.chains import StepArguments, enqueue_step
 from workers.queues import QUEUES
 
@@ -64,8 +64,7 @@ def read_runs(folder: Path) -> list[dict[str, object]]:
 def test_a_chain_continues_after_its_step_was_killed_failed_and_restarted(
     client: Redis, broker_url: str, tmp_path: Path
 ) -> None:
-    with Celery("test", set_as_current=False, config_source="celeryconfig") as app:
-        app.conf.broker_url = broker_url
+    with make_celery_app("test", broker_url) as app:
         arguments = StepArguments(campaign=3, batch=12)
         enqueue_step(app, Step.SUPPRESS, arguments, "diwali")
     with start_worker(tmp_path, broker_url, program=PROGRAM, queue=QUEUES[0]):

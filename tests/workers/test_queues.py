@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from importlib import import_module
 from runpy import run_path
+from types import SimpleNamespace
 from typing import Any
 
 import fakeredis
@@ -19,7 +20,8 @@ from tracker.errors import UsageError
 from tracker.monitoring import QueueDepth
 from tracker.status import Step
 from workers.app import app as shipped_app
-from workers.app import check_configuration, exit_if_misconfigured
+from workers.app import check_configuration, exit_if_misconfigured, prepare_beat
+from workers.celery_app import make_celery_app
 from workers.queues import QUEUE_BY_STEP, QUEUES, ROLLUP_TASK, SWEEP_TASK, UPKEEP_QUEUE, task_name
 from workers.upkeep.broker import UNACKED_KEY, count_tasks, read_queue_depths
 
@@ -31,8 +33,7 @@ def app(broker_url: str) -> Iterator[Celery]:
     """Return an app with the shipped settings, on a broker with empty queues."""
     broker = Redis.from_url(broker_url.replace("redis+socket://", "unix://"))
     broker.flushdb()
-    with Celery("test", set_as_current=False, config_source="celeryconfig") as made:
-        made.conf.broker_url = broker_url
+    with make_celery_app("test", broker_url) as made:
         yield made
     broker.flushdb()
     broker.close()
@@ -63,6 +64,17 @@ def test_a_task_goes_into_the_queue_of_its_stage(app: Celery, step: Step) -> Non
         app.send_task(task_name(step), kwargs={"campaign": 1, "batch": 2})
         lengths = {queue: client.llen(queue) for queue in QUEUES}
     assert lengths == {queue: int(queue == QUEUE_BY_STEP[step]) for queue in QUEUES}
+
+
+def test_each_queue_has_an_exchange_and_a_key_of_its_own(app: Celery) -> None:
+    """With Celery's defaults, all queues get what is published to the first one's exchange."""
+    with app.connection_for_write() as connection, app.amqp.Producer(connection) as producer:
+        client = producer.channel.client
+        for queue in app.amqp.queues.values():
+            producer.maybe_declare(queue)
+        for name in QUEUES:
+            producer.publish({}, exchange=name, routing_key=name)
+        assert {name: client.llen(name) for name in QUEUES} == dict.fromkeys(QUEUES, 1)
 
 
 def test_the_rollup_goes_into_the_queue_of_upkeep_at_1_am(app: Celery) -> None:
@@ -167,6 +179,10 @@ def empty_broker(conf: Any) -> None:
     conf.broker_url = ""
 
 
+def broker_with_an_option(conf: Any) -> None:
+    conf.broker_url = "redis://here/0?visibility_timeout=3600"
+
+
 def visible_as_long_as_a_task_may_take(conf: Any) -> None:
     conf.broker_transport_options = {"visibility_timeout": conf.task_time_limit}
 
@@ -181,6 +197,7 @@ def visible_too_early(conf: Any) -> None:
     [
         (no_broker, ["SENDTRACE_BROKER_URL"]),
         (empty_broker, ["SENDTRACE_BROKER_URL"]),
+        (broker_with_an_option, ["'visibility_timeout'"]),
         (visible_as_long_as_a_task_may_take, ["visibility_timeout (120 s)", "(120 s)"]),
         (visible_too_early, ["visibility_timeout (3600 s)", "task_time_limit (3601 s)"]),
     ],
@@ -195,6 +212,8 @@ def test_settings_that_lose_or_repeat_messages_are_refused(
         assert part in str(caught.value)
     with pytest.raises(SystemExit, match="sendtrace: "):
         exit_if_misconfigured(conf=app.conf)
+    with pytest.raises(SystemExit, match="sendtrace: "):
+        prepare_beat(sender=SimpleNamespace(app=app))
 
 
 @pytest.mark.parametrize("url", [None, "redis://broker.example:6379/0"])

@@ -3,7 +3,8 @@
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from importlib.metadata import EntryPoint
 
@@ -117,7 +118,23 @@ def _import_check(reference: str) -> Check:
     source = f"--with {reference}"
     if re.fullmatch(r"[\w.]+:[\w.]+", reference) is None:
         raise UsageError(f"{source}: expected MODULE:FUNCTION, such as acme_rules:left_alone")
-    # Modules in the current folder are found too, as with `python -m`.
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
-    return load_check(EntryPoint(reference, reference, PluginGroup.CHECKS), source=source)
+    with _importing_from(os.getcwd()):
+        return load_check(EntryPoint(reference, reference, PluginGroup.CHECKS), source=source)
+
+
+@contextmanager
+def _importing_from(folder: str) -> Iterator[None]:
+    """Prefer the modules of a folder in the block, as `python -m` does.
+
+    After the block, installed modules are preferred again: another project's `celery.py` must not
+    replace a module that is yet to be imported.
+    """
+    if folder in sys.path:
+        yield
+        return
+    sys.path.insert(0, folder)
+    try:
+        yield
+    finally:
+        sys.path.remove(folder)
+        sys.path.append(folder)

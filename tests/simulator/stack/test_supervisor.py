@@ -1,19 +1,24 @@
 """Supervisor, with real children: restarts, order, and the announcement of a stack."""
 
-import json
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import psutil
 import pytest
+from redis import Redis
+from redis.exceptions import RedisError
 
-from simulator.stack import child, supervisor
+from simulator.stack import child, commands, supervisor
 from simulator.stack.announcement import StackAddress, announce_stack, find_stack
+from simulator.stack.broker_data import set_damaged_data_aside
 from simulator.stack.child import ChildCommand, ChildProcess
+from simulator.stack.commands import socket_folder, valkey_command
 from simulator.stack.supervisor import Supervisor
 from tracker.errors import UsageError
 
@@ -173,18 +178,94 @@ def test_a_large_log_is_rotated(
         assert (tmp_path / "one.log").read_text() == ""
 
 
-def test_children_do_not_inherit_variables_that_override_celery_settings(
+def test_a_broker_whose_file_is_damaged_starts_without_it(
+    tmp_path: Path, log: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor, "MIN_RESTART_DELAY_SECONDS", 0.01)
+    data, output = tmp_path / "broker", tmp_path / "broker.log"
+    data.mkdir()
+    with socket_folder() as folder:
+        address = folder / "broker.sock"
+        broker = ChildCommand(
+            name="broker",
+            command=valkey_command(address, data, append_only=True),
+            log=output,
+            repair=partial(set_damaged_data_aside, data, output),
+        )
+
+        def answers() -> bool:
+            with closing(Redis(unix_socket_path=str(address))) as client, suppress(RedisError):
+                return bool(client.rpush("queued", "x" * 10_000))
+            return False
+
+        with supervised([[broker]], log) as made:
+            supervise_until(made, answers)
+            children = psutil.Process().children()
+            [server] = [child for child in children if child.cwd() == str(data)]
+            server.kill()
+            supervise_until(made, lambda: any("restarted" in line for line in log))
+            assert not any("damaged" in line for line in log), "killed, but not damaged"
+            supervise_until(made, answers)
+        [file] = (data / "appendonlydir").glob("*.incr.aof")
+        content = bytearray(file.read_bytes())
+        content[:20] = b"\xff" * 20
+        file.write_bytes(content)
+        log.clear()
+        with supervised([[broker]], log) as made:
+            supervise_until(made, answers)
+    [aside] = tmp_path.glob("broker.damaged-*")
+    assert (aside / "appendonlydir" / file.name).read_bytes() == content
+    [warning] = [line for line in log if line.startswith("warning: damaged broker data set aside")]
+    assert warning.endswith(f"folder={aside}")
+
+
+STARTED = "1:M * oO0OoO0OoO0Oo Valkey is starting oO0OoO0OoO0Oo\n"
+READY = "1:M * Ready to accept connections unix\n"
+
+
+@pytest.mark.parametrize(
+    ("lines", "is_damaged"),
+    [
+        ("", False),
+        (f"{STARTED}1:M # Bad file format reading the append only file a.incr.aof: make a", True),
+        (f"{STARTED}1:M # Internal error in RDB reading offset 0, function at rdb.c:474", True),
+        (f"{STARTED}1:M # \n*** FATAL AOF MANIFEST FILE ERROR ***\n", True),
+        (f"{STARTED}1:M # Unable to obtain the AOF file a.base.rdb length. stat: No such", True),
+        (
+            f"{STARTED}{READY}{STARTED}1:M # Unexpected end of file reading the append only file",
+            True,
+        ),
+        (
+            f"{STARTED}1:M * RDB is base AOF\n1:M # Failed opening Unix socket: bind",
+            False,
+        ),
+        (f"{STARTED}1:M # Bad file format reading the append only file\n{STARTED}{READY}", False),
+        (f"{STARTED}{READY}1:M # Background AOF rewrite terminated by signal 9", False),
+    ],
+)
+def test_only_data_that_the_last_start_could_not_load_is_damaged(
+    tmp_path: Path, lines: str, is_damaged: bool
+) -> None:
+    data, output = tmp_path / "broker", tmp_path / "broker.log"
+    data.mkdir()
+    (data / "file").touch()
+    output.write_text(lines)
+    event = set_damaged_data_aside(data, output)
+    assert (event is not None, not list(data.iterdir())) == (is_damaged, is_damaged)
+
+
+def test_sockets_are_in_a_folder_with_a_short_path(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("CELERY_BROKER_URL", "redis://elsewhere")
-    monkeypatch.setenv("FLOWER_PORT", "1")
-    program = "import json, os; print(json.dumps(dict(os.environ)))"
-    printing = ChildProcess(command(tmp_path, "one", program))
-    assert printing.wait(LIMIT_SECONDS) == 0
-    printing.kill()
-    names = json.loads((tmp_path / "one.log").read_text())
-    assert "PATH" in names
-    assert not {"CELERY_BROKER_URL", "FLOWER_PORT"} & names.keys()
+    deep = tmp_path / ("builds-of-a-group-with-a-long-name" * 3)
+    deep.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(deep))
+    with socket_folder() as folder:
+        assert len(f"{folder}/everybody/.s.PGSQL.5432") <= 103
+        assert folder.stat().st_mode & 0o077 == 0
+    monkeypatch.setattr(commands, "MAX_SOCKET_PATH_BYTES", 20)
+    with pytest.raises(UsageError, match=r"TMPDIR: .*too long for a Unix socket"), socket_folder():
+        pass
 
 
 def test_a_stack_is_found_while_it_runs(tmp_path: Path) -> None:

@@ -98,3 +98,4 @@ def test_a_module_in_the_current_folder_is_found(
     monkeypatch.setattr(sys, "path", [*sys.path])
     changed = apply_rule_changes(rules, settings=[], without=[], extra=["from_here:rule"])
     assert "block_number_3" in [check.name for check in changed.checks]
+    assert sys.path[-1] == str(tmp_path), "installed modules come first from now on"

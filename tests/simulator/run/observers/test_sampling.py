@@ -10,7 +10,6 @@ from types import SimpleNamespace
 
 import psutil
 import pytest
-from celery import Celery
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from simulator.results.observations import MachineUsage
@@ -22,6 +21,7 @@ from tests.support.shell import LIMIT_SECONDS, wait_until
 from tracker.monitoring import QueueDepth
 from tracker.status import Step
 from tracker.store.database import Database
+from workers.celery_app import make_celery_app
 from workers.queues import task_name
 
 BUSY_PROGRAM = "while True: pass"
@@ -47,8 +47,7 @@ def observe(sampler: Sampler) -> BackgroundObserver:
 
 
 def test_queues_and_processes_are_sampled(broker: Broker, broker_url: str) -> None:
-    with Celery("test", set_as_current=False, config_source="celeryconfig") as app:
-        app.conf.broker_url = broker_url
+    with make_celery_app("test", broker_url) as app:
         app.send_task(task_name(Step.SUBMIT), kwargs={"campaign": 1, "batch": 2})
     busy = subprocess.Popen([sys.executable, "-c", BUSY_PROGRAM])
     sampler = Sampler(broker, os.getpid)
