@@ -12,11 +12,11 @@ from benchmarks.measures import Json, Measure
 from benchmarks.timing import time_call, time_in_turns
 from simulator.cli.simulate import DEFAULT_BATCH_SIZE
 from tracker.clock import to_microseconds
-from tracker.record.catalog import Campaign
+from tracker.record.catalog import Batch, Campaign
 from tracker.record.engagement import QUARTER_MICROSECONDS, EngagementEvent, record_engagement
-from tracker.record.journal import Author, enqueue_batch, open_entry
+from tracker.record.journal import QUEUED_STATE, Author, Move, State, enqueue_batch, open_entry
 from tracker.record.rollup import roll_up_engagement
-from tracker.status import Engagement, Step
+from tracker.status import Engagement, Status, Step
 from tracker.store.database import Database
 from tracker.store.schema.engagement import engagement_tallies, engagements
 
@@ -84,10 +84,11 @@ def measure_rollups(bench: DatabaseBenchmark) -> None:
 
 
 def _measure_recording(database: Database, campaign: Campaign) -> float:
-    """Return the events that a batch records per second, and remove them."""
+    """Return the events that a delivered batch records per second, and remove them."""
     batch = enqueue_batch(
         database, campaign, batch=0, first=0, size=DEFAULT_BATCH_SIZE, author=AUTHOR
     )
+    _deliver(database, batch)
     events = [
         EngagementEvent(
             number, Engagement.OPENED, LAST_DAY_START + number * QUARTER_MICROSECONDS // 100
@@ -105,6 +106,20 @@ def _measure_recording(database: Database, campaign: Campaign) -> float:
         connection.execute(sa.delete(engagements))
         connection.execute(sa.delete(engagement_tallies))
     return batch.size / seconds
+
+
+def _deliver(database: Database, batch: Batch) -> None:
+    """Move the queued messages of a batch to delivered."""
+    source = QUEUED_STATE
+    with open_entry(database, batch, Step.DELIVER, AUTHOR, started_at=0) as written:
+        for status, attempt in (
+            (Status.ABOUT_TO_BE_SENT, 0),
+            (Status.IN_GATEWAY, 1),
+            (Status.DELIVERED, 1),
+        ):
+            target = State(status=status, attempt=attempt)
+            written.move(Move(numbers=range(batch.size), source=source, target=target, at=0))
+            source = target
 
 
 def _insert_opens(connection: Connection, day: int, events: int) -> None:

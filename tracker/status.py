@@ -124,7 +124,7 @@ class ReceiptVerdict(StrEnum):
 
 
 class Engagement(Code):
-    """A kind of action on a delivered message.
+    """A kind of action on a message.
 
     A machine open is by a mail filter or proxy, not by the recipient.
     """
@@ -142,7 +142,10 @@ IMPLIED_ENGAGEMENTS: Mapping[Engagement, frozenset[Engagement]] = MappingProxyTy
         Engagement.UNSUBSCRIBED: frozenset({Engagement.CLICKED, Engagement.OPENED}),
     }
 )
-"""The actions that a recipient must have taken before an action."""
+"""The actions that the recipient of an email must have taken before an action.
+
+An action on an SMS implies nothing: an SMS reports no opens, and STOP is a reply.
+"""
 
 OPT_OUTS = frozenset({Engagement.SPAM, Engagement.UNSUBSCRIBED})
 """The actions after which a customer gets no more messages on the channel."""

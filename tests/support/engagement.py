@@ -2,16 +2,26 @@
 
 from collections.abc import Sequence
 
-from tests.support.factory import AUTHOR
+from tests.support.factory import AUTHOR, READY, in_gateway, in_status
 from tracker.record.catalog import Batch
 from tracker.record.engagement import EngagementEvent, record_engagement
-from tracker.record.journal import open_entry
+from tracker.record.journal import QUEUED_STATE, Move, open_entry
 from tracker.record.receipts import Receipt, apply_receipts
 from tracker.status import Engagement, Status, Step
 from tracker.store.database import Database
 
 OPENED, CLICKED = Engagement.OPENED, Engagement.CLICKED
 SPAM, UNSUBSCRIBED = Engagement.SPAM, Engagement.UNSUBSCRIBED
+
+
+def deliver_all(database: Database, batch: Batch) -> None:
+    """Deliver the messages of a batch, which are queued."""
+    numbers = range(batch.first, batch.last + 1)
+    source, now = QUEUED_STATE, batch.campaign.clock.now()
+    with open_entry(database, batch, Step.DELIVER, AUTHOR, started_at=now) as entry:
+        for target in (READY, in_gateway(), in_status(Status.DELIVERED)):
+            assert entry.move(Move(numbers=numbers, source=source, target=target, at=now))
+            source = target
 
 
 def record_events(database: Database, batch: Batch, events: Sequence[EngagementEvent]) -> None:

@@ -6,7 +6,7 @@ import pytest
 from redis import Redis
 
 from tests.support.celery_worker import start_worker
-from tests.support.engagement import OPENED, record_events
+from tests.support.engagement import OPENED, deliver_all, record_events
 from tests.support.factory import make_batch
 from tests.support.shell import wait_until
 from tracker.queries.report import make_reports
@@ -44,6 +44,7 @@ def test_beat_fires_the_rollup_at_1_am(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     batch = make_batch(database)
+    deliver_all(database, batch)
     record_events(database, batch, [EngagementEvent(1, OPENED, batch.campaign.started_at)])
     monkeypatch.setenv("SENDTRACE_DATABASE_URL", settings.resolved_database_url)
     monkeypatch.setenv("SENDTRACE_BROKER_URL", broker_url)

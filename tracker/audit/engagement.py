@@ -7,16 +7,17 @@ import sqlalchemy as sa
 from sqlalchemy import Select
 
 from tracker.audit.messages import select_differing_sums
-from tracker.record.engagement import event_tallies_query, has_bounced
+from tracker.record.engagement import event_tallies_query, has_message
 from tracker.record.predicates import is_of_recorded_batch, is_same_message
-from tracker.status import IMPLIED_ENGAGEMENTS, Engagement
-from tracker.store.schema.catalog import batches
+from tracker.status import IMPLIED_ENGAGEMENTS, Channel, Engagement, Status
+from tracker.store.schema.catalog import batches, campaigns
 from tracker.store.schema.engagement import (
     engaged_then_bounced,
     engagement_days,
     engagement_tallies,
     engagements,
 )
+from tracker.store.schema.messages import messages
 
 
 def find_wrong_engagement_tallies(ids: Sequence[int]) -> Select[Any]:
@@ -57,7 +58,7 @@ def find_wrong_engaged_then_bounced(ids: Sequence[int]) -> Select[Any]:
         .where(
             engagements.c.campaign_id.in_(ids),
             engagements.c.kind != Engagement.MACHINE_OPENED,
-            has_bounced(),
+            has_message(messages.c.status == Status.HARD_BOUNCED),
         )
         .distinct()
         .subquery("engaged")
@@ -79,7 +80,7 @@ def find_wrong_engaged_then_bounced(ids: Sequence[int]) -> Select[Any]:
 
 
 def find_missing_implied_events(ids: Sequence[int]) -> Select[Any]:
-    """Return a query for events without an earlier event that they imply."""
+    """Return a query for events of emails without an earlier event that they imply."""
     earlier = engagements.alias("earlier")
     lacks_implied = sa.or_(
         *(
@@ -99,8 +100,10 @@ def find_missing_implied_events(ids: Sequence[int]) -> Select[Any]:
     )
     return (
         sa.select(engagements.c.campaign_id, engagements.c.number, engagements.c.kind)
+        .join(campaigns, campaigns.c.id == engagements.c.campaign_id)
         .where(
             engagements.c.campaign_id.in_(ids),
+            campaigns.c.channel == Channel.EMAIL,
             engagements.c.kind.in_(IMPLIED_ENGAGEMENTS),
             lacks_implied,
         )

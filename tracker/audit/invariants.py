@@ -237,7 +237,7 @@ INVARIANTS = (
     ),
     QueryInvariant(
         "implied_engagement",
-        "Every recipient who clicked had opened, and every recipient who unsubscribed had clicked.",
+        "Every recipient of an email who clicked had opened, and who unsubscribed had clicked.",
         engagement.find_missing_implied_events,
     ),
 )

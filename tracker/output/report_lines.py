@@ -9,7 +9,7 @@ from tracker.bounces import BounceCause
 from tracker.clock import Instant, to_datetime
 from tracker.queries.campaign_state import Origin
 from tracker.queries.report import ENGAGEMENT_LABELS, Report
-from tracker.status import OPT_OUTS, Category, Channel, Reason, Status
+from tracker.status import OPT_OUTS, Category, Channel, Engagement, Reason, Status
 from tracker.text import pluralize
 
 MEANINGS = {
@@ -29,8 +29,8 @@ MEANINGS = {
     "sent.not_delivered": "The gateway gave up, without a bounce.",
     "sent.in_gateway": "Accepted by the gateway; the outcome isn't known yet.",
     "sent.spam": "Recipients who marked the email as spam.",
-    "sent.unsubscribed": "Recipients who unsubscribed from marketing after they opened the"
-    " message.",
+    "sent.unsubscribed": "Recipients who unsubscribed from marketing: from an email after they"
+    " opened it, from SMS with STOP.",
     "not_sent.total": "Not sent to the customer, for exactly one reason: Internally Suppressed"
     " List, Incomplete/Invalid Information or System Error.",
     "not_sent.internally_suppressed.total": "Stopped because the message may not be sent.",
@@ -60,7 +60,7 @@ NO_SHARE = "–"
 NO_ROLLUP = "no rollup yet (daily at 1 am)"
 """What the report says of opens and clicks that no rollup has counted."""
 
-NO_ENGAGEMENT = "no engagement reported; only email has opens and clicks"
+NO_ENGAGEMENT = "no engagement reported; an SMS has no opens"
 
 
 class LineKind(Enum):
@@ -146,8 +146,7 @@ def _sent_lines(report: Report, zone: tzinfo) -> Iterator[ReportLine]:
     """Yield the parts of Sent."""
     sent = report.sent
     yield _line(sent, 1, "Delivered", "sent.delivered", report.delivered)
-    if has_engagement(report):
-        yield from _engagement_lines(report, zone)
+    yield from _engagement_lines(report, zone)
     yield _line(sent, 1, "Bounced", "sent.bounced.total", report.bounced)
     for kind, status in (("hard", Status.HARD_BOUNCED), ("soft", Status.SOFT_BOUNCED)):
         count = report.count_messages(status)
@@ -164,13 +163,19 @@ def _sent_lines(report: Report, zone: tzinfo) -> Iterator[ReportLine]:
 
 
 def has_engagement(report: Report) -> bool:
-    """Return whether engagement is shown: for every email, and wherever there is any."""
+    """Return whether engagement by day is shown: for every email, and wherever there is any."""
     return report.campaign.channel is Channel.EMAIL or any(report.engagement.values())
 
 
 def _engagement_lines(report: Report, zone: tzinfo) -> Iterator[ReportLine]:
-    """Yield the parts of Delivered. Only a rollup counts opens and clicks; opt-outs are live."""
+    """Yield the parts of Delivered. Only a rollup counts opens and clicks; opt-outs are live.
+
+    Of an SMS, only unsubscribes are shown while they are zero.
+    """
     for kind, label in ENGAGEMENT_LABELS.items():
+        is_expected = report.campaign.channel is Channel.EMAIL or kind is Engagement.UNSUBSCRIBED
+        if not is_expected and not report.engagement[kind]:
+            continue
         line = _line(report.sent, 2, label, f"sent.{kind.slug}", report.engagement[kind])
         if kind not in OPT_OUTS:
             is_counted = report.engagement_as_of is not None

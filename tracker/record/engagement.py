@@ -3,8 +3,9 @@
 Each event is recorded as it comes. In the same transaction, tallies count the recipients by the
 quarter of an hour of their first event. `tracker.record.rollup` adds these up to days.
 
-Engagement is a part of Delivered. Once a message has bounced, its recipient is counted nowhere but
-in `engaged_then_bounced`.
+Engagement is a part of Delivered. An opt-out is recorded before the delivery, too, and tallied once
+the message is delivered. Once a message has bounced, its recipient is counted nowhere but in
+`engaged_then_bounced`.
 """
 
 from collections import Counter
@@ -17,9 +18,16 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from tracker.clock import Instant, to_microseconds
+from tracker.record.catalog import Campaign
 from tracker.record.journal import Entry
-from tracker.record.predicates import is_of_batch, is_of_recorded_batch, is_same_message
-from tracker.status import IMPLIED_ENGAGEMENTS, OPT_OUTS, Engagement, Status
+from tracker.record.predicates import (
+    is_of_batch,
+    is_of_message_in,
+    is_of_recorded_batch,
+    is_same_message,
+)
+from tracker.status import IMPLIED_ENGAGEMENTS, OPT_OUTS, Channel, Engagement, Status
+from tracker.store.database import Database
 from tracker.store.schema.catalog import batches, campaigns, customers
 from tracker.store.schema.engagement import (
     engaged_then_bounced,
@@ -59,22 +67,44 @@ def record_engagement(entry: Entry, events: Sequence[EngagementEvent]) -> None:
     after = dict(before)
     for number, kind, at in events:
         after[kind, number] = min(at, after.get((kind, number), at))
-    implied = _add_implied_events(events, after)
+    implied: list[EngagementEvent] = []
+    if batch.campaign.channel is Channel.EMAIL:
+        implied = _add_implied_events(events, after)
     _insert_events(entry, [*events, *implied])
-    bounced = _read_bounced_numbers(entry, numbers)
-    if bounced:
+    undelivered = _read_undelivered(entry, numbers)
+    if undelivered:
+        bounced = {n for n, status in undelivered.items() if status == Status.HARD_BOUNCED}
         _count_bounced(entry, (_find_engaged(after) - _find_engaged(before)) & bounced)
-        after = {action: at for action, at in after.items() if action[1] not in bounced}
-        before = {action: at for action, at in before.items() if action[1] not in bounced}
+        after = {action: at for action, at in after.items() if action[1] not in undelivered}
+        before = {action: at for action, at in before.items() if action[1] not in undelivered}
     _update_tallies(entry, before, after)
-    _opt_out_customers(entry, events)
+    opt_out_customers(entry.database, entry.connection, batch.campaign, events)
 
 
-def discount_bounced(entry: Entry, numbers: Sequence[int]) -> None:
-    """Count the recipients of delivered messages that have just bounced as engaged then bounced."""
-    before = _read_first_times(entry, numbers)
-    _update_tallies(entry, before, {})
-    _count_bounced(entry, _find_engaged(before))
+def count_outcome(entry: Entry, source: Status, target: Status, numbers: Sequence[int]) -> None:
+    """Count the recipients of messages that have just been delivered or bounced hard.
+
+    Args:
+        source: the status that the messages had before.
+        target: the status that they have now.
+    """
+    if source is not Status.DELIVERED and not _has_opt_outs(entry):
+        return  # only opt-outs are recorded before the delivery
+    first_times = _read_first_times(entry, numbers)
+    if target is Status.DELIVERED:
+        _update_tallies(entry, {}, first_times)
+    if source is Status.DELIVERED:
+        _update_tallies(entry, first_times, {})
+    if target is Status.HARD_BOUNCED:
+        _count_bounced(entry, _find_engaged(first_times))
+
+
+def _has_opt_outs(entry: Entry) -> bool:
+    """Return whether a recipient of the batch has opted out."""
+    opt_outs = sa.select(engagements.c.number).where(
+        is_of_message_in(engagements, entry.batch), engagements.c.kind.in_(OPT_OUTS)
+    )
+    return bool(entry.connection.scalar(sa.select(opt_outs.exists())))
 
 
 def _find_engaged(first_times: Iterable[RecipientAction]) -> set[int]:
@@ -82,13 +112,14 @@ def _find_engaged(first_times: Iterable[RecipientAction]) -> set[int]:
     return {number for kind, number in first_times if kind != Engagement.MACHINE_OPENED}
 
 
-def _read_bounced_numbers(entry: Entry, numbers: Sequence[int]) -> set[int]:
-    query = sa.select(messages.c.number).where(
+def _read_undelivered(entry: Entry, numbers: Sequence[int]) -> dict[int, int]:
+    """Return the codes of the statuses of those messages that aren't delivered, by number."""
+    query = sa.select(messages.c.number, messages.c.status).where(
         messages.c.campaign_id == entry.batch.campaign.id,
         entry.database.in_list(messages.c.number, numbers),
-        messages.c.status == Status.HARD_BOUNCED,
+        messages.c.status != Status.DELIVERED,
     )
-    return set(entry.connection.scalars(query))
+    return dict(entry.connection.execute(query).all())
 
 
 def _count_bounced(entry: Entry, numbers: Collection[int]) -> None:
@@ -172,28 +203,35 @@ def _update_tallies(
             )
 
 
-def _opt_out_customers(entry: Entry, events: Sequence[EngagementEvent]) -> None:
+def opt_out_customers(
+    database: Database,
+    connection: Connection,
+    campaign: Campaign,
+    events: Iterable[EngagementEvent],
+) -> None:
     """Record which customers opted out, and which of them because they marked spam."""
-    campaign = entry.batch.campaign
+    events = [event for event in events if event.kind in OPT_OUTS]
     kinds_by_flag = {"unsubscribed": OPT_OUTS, "marked_spam": {Engagement.SPAM}}
     for flag, kinds in kinds_by_flag.items():
         numbers = sorted({event.number for event in events if event.kind in kinds})
+        column = customers.c[f"{flag}_{campaign.channel}"]
         if numbers:
-            entry.connection.execute(
+            connection.execute(
                 sa.update(customers)
                 .where(
                     customers.c.audience_id == campaign.audience_id,
-                    entry.database.in_list(customers.c.number, numbers),
+                    database.in_list(customers.c.number, numbers),
+                    column.is_(sa.false()),
                 )
-                .values({customers.c[f"{flag}_{campaign.channel}"]: True})
+                .values({column: True})
             )
 
 
-def has_bounced() -> sa.ColumnElement[bool]:
-    """Return the condition that the message of a row of `engagements` has bounced."""
+def has_message(*conditions: sa.ColumnElement[bool]) -> sa.ColumnElement[bool]:
+    """Return the condition that the message of a row of `engagements` meets some conditions."""
     return (
         sa.select(messages.c.number)
-        .where(is_same_message(messages, engagements), messages.c.status == Status.HARD_BOUNCED)
+        .where(is_same_message(messages, engagements), *conditions)
         .exists()
     )
 
@@ -201,7 +239,7 @@ def has_bounced() -> sa.ColumnElement[bool]:
 def event_tallies_query(*conditions: sa.ColumnElement[bool]) -> sa.Select[Any]:
     """Return a query for the right tallies: campaign_id, batch, kind, quarter, recipients.
 
-    Recipients whose message bounced are left out.
+    Recipients whose message isn't delivered, or has bounced since, are left out.
 
     Args:
         conditions: conditions on the rows of `engagements` to count.
@@ -209,7 +247,7 @@ def event_tallies_query(*conditions: sa.ColumnElement[bool]) -> sa.Select[Any]:
     action = (engagements.c.campaign_id, engagements.c.kind, engagements.c.number)
     first_times = (
         sa.select(*action, sa.func.min(engagements.c.at).label("at"))
-        .where(*conditions, ~has_bounced())
+        .where(*conditions, ~has_message(messages.c.status != Status.DELIVERED))
         .group_by(*action)
         .subquery("first_times")
     )

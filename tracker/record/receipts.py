@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 from tracker.clock import Instant, to_run_microseconds
 from tracker.record.details import TransitionDetail
 from tracker.record.due import DueKind, mark_due
-from tracker.record.engagement import discount_bounced
+from tracker.record.engagement import count_outcome
 from tracker.record.journal import Entry, Move, State
 from tracker.record.predicates import is_of_message_in
 from tracker.status import (
@@ -162,8 +162,8 @@ def _move_messages(entry: Entry, source: Status, receipts: Sequence[Receipt]) ->
         remaining = [receipt for receipt in receipts if receipt.number not in moved_numbers]
         receipts = [receipt for receipt in receipts if receipt.number in moved_numbers]
     update_bounce_counts(entry, status, attempt, moved)
-    if source is Status.DELIVERED:
-        discount_bounced(entry, moved)
+    if status in (Status.DELIVERED, Status.HARD_BOUNCED):
+        count_outcome(entry, source, status, moved)
     if status is Status.DELIVERED and entry.batch.campaign.tracks_engagement:
         mark_due(entry, DueKind.ENGAGEMENT, min(receipt.at for receipt in receipts))
     return remaining

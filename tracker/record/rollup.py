@@ -27,9 +27,10 @@ from tracker.store.schema.catalog import campaigns, runs
 from tracker.store.schema.engagement import engagement_days, engagement_tallies, engagements
 from tracker.store.schema.work import upkeep
 
+EARLIEST_INSTANT = from_datetime(datetime(1, 1, 2, tzinfo=UTC))
 LATEST_INSTANT = from_datetime(datetime(9999, 12, 31, tzinfo=UTC))
-"""Latest instant that is a date in every time zone. The fast clock of a run that was given up long
-ago may pass it."""
+"""Earliest and latest instant that are dates in every time zone. The fast clock of a run that was
+given up long ago may pass the latest, and a gateway may report an event beyond both."""
 
 DAILY_ROLLUP_TASK = "rollup"
 """Name of the daily rollup in the table `upkeep`."""
@@ -146,7 +147,9 @@ def _read_counts_by_day(connection: Connection, query: sa.Select[Any], zone: tzi
     counts: DayCounts = Counter()
     for campaign_id, kind, quarter, recipients in connection.execute(query):
         if quarter not in day_by_quarter:
-            start = to_datetime(quarter * QUARTER_MICROSECONDS)
+            start = to_datetime(
+                min(max(quarter * QUARTER_MICROSECONDS, EARLIEST_INSTANT), LATEST_INSTANT)
+            )
             day_by_quarter[quarter] = start.astimezone(zone).date().isoformat()
         counts[campaign_id, day_by_quarter[quarter], kind] += int(recipients)
     return counts

@@ -20,7 +20,7 @@ from tracker.record.due import DueKind, mark_due, read_due_times, replace_due_ti
 from tracker.record.journal import Entry, Move, State
 from tracker.record.predicates import is_of_message_in
 from tracker.record.receipts import Receipt, apply_receipts, record_refused_receipts
-from tracker.status import Channel, ReceiptVerdict, Status, Step
+from tracker.status import OPT_OUTS, Channel, ReceiptVerdict, Status, Step
 from tracker.store.schema.catalog import customers
 from tracker.store.schema.messages import messages, transitions
 from workers.gateways.base import DeliveredMessages, Gateway, GatewayUnavailable, Submission
@@ -213,13 +213,17 @@ def engage(context: StepContext, gateway: Gateway) -> None:
         with context.entry(Step.ENGAGE, started_at=started_at) as written:
             reports = inbound.claim_reports(written, DueKind.ENGAGEMENT)
             reached = set(delivered.numbers) if reports.received_at else set[int]()
-            events = [event for event in reports.received_at if event.number in reached]
+            events = {
+                event
+                for event in reports.received_at
+                if event.number in reached or event.kind in OPT_OUTS
+            }
             engagement.record_engagement(written, [*poll.items, *events])
             replace_due_time(
                 written, DueKind.ENGAGEMENT, poll.next_poll_at, last_step_id=due_times.last_step_id
             )
             # A receipt may be recorded later than the engagement that follows it.
-            early = [event for event in reports.received_at if event.number not in reached]
+            early = reports.received_at.keys() - events
             waiting = [event for event in early if reports.can_wait(event)]
             inbound.release_items(written, DueKind.ENGAGEMENT, reports, waiting)
 

@@ -6,19 +6,17 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from tests.support.engagement import CLICKED, OPENED, UNSUBSCRIBED, bounce_late, record_events
-from tests.support.factory import (
-    READY,
-    Plan,
-    find_violations,
-    in_gateway,
-    in_status,
-    make_batch,
-    move,
+from tests.support.engagement import (
+    CLICKED,
+    OPENED,
+    UNSUBSCRIBED,
+    bounce_late,
+    deliver_all,
+    record_events,
 )
+from tests.support.factory import Plan, find_violations, make_batch
 from tracker.record.engagement import EngagementEvent
 from tracker.record.rollup import roll_up_engagement
-from tracker.status import Status
 from tracker.store.database import Database
 from tracker.store.schema.engagement import (
     engaged_then_bounced,
@@ -97,7 +95,7 @@ def delete_event(kind: int, number: int) -> Any:
 )
 def test_tampering_is_reported(database: Database, tampering: Any, named: list[str]) -> None:
     batch = make_batch(database, Plan(size=10))
-    move(database, batch, range(10), READY, in_gateway(), in_status(Status.DELIVERED))
+    deliver_all(database, batch)
     record_events(
         database,
         batch,

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from tests.support.engagement import CLICKED, OPENED, SPAM, UNSUBSCRIBED, record_events
+from tests.support.engagement import CLICKED, OPENED, SPAM, UNSUBSCRIBED, deliver_all, record_events
 from tests.support.factory import SPRING, Plan, make_batch, make_report
 from tracker.clock import from_datetime
 from tracker.output.report_formats import render_days
@@ -28,6 +28,7 @@ def at(day: int, number: int, kind: Engagement) -> EngagementEvent:
 def reports(database: Database) -> list[Report]:
     """Return the reports of a campaign with engagement on two days, and of one without any."""
     batch = make_batch(database)
+    deliver_all(database, batch)
     record_events(
         database,
         batch,
@@ -91,4 +92,4 @@ def test_days_as_a_table(reports: list[Report]) -> None:
 def test_an_sms_campaign_has_no_table_of_days() -> None:
     sms = make_report({}, campaign=replace(SPRING, channel=Channel.SMS))
     text = render_days([sms], RowFormat.TABLE, UTC)
-    assert text.splitlines()[1:] == ["no engagement reported; only email has opens and clicks"]
+    assert text.splitlines()[1:] == ["no engagement reported; an SMS has no opens"]

@@ -50,12 +50,14 @@ def test_engagement_is_listed_under_delivered_for_every_email() -> None:
     assert lines[place + 5].label == "Bounced"
 
 
-def test_an_sms_has_engagement_only_if_some_was_reported() -> None:
-    labels = set(ENGAGEMENT_LABELS.values())
+def test_an_sms_has_a_line_of_unsubscribes_and_those_of_what_was_reported() -> None:
+    def shown(report: Report) -> set[str]:
+        return {line.label for line in report_lines(report)} & {*ENGAGEMENT_LABELS.values()}
+
     silent = make_report(COUNTS, campaign=SMS)
-    assert not labels & {line.label for line in report_lines(silent)}
-    reported = replace(silent, engagement=Counter({Engagement.UNSUBSCRIBED: 1}))
-    assert labels <= {line.label for line in report_lines(reported)}
+    assert shown(silent) == {"Marked unsubscribed"}
+    reported = replace(silent, engagement=Counter({Engagement.CLICKED: 1}))
+    assert shown(reported) == {"Clicked", "Marked unsubscribed"}
 
 
 def test_opened_and_clicked_have_the_time_of_the_rollup_with_its_zone() -> None:

@@ -8,14 +8,21 @@ import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.support.engagement import CLICKED, OPENED, SPAM, UNSUBSCRIBED, bounce_late, record_events
+from tests.support.engagement import (
+    CLICKED,
+    OPENED,
+    SPAM,
+    UNSUBSCRIBED,
+    bounce_late,
+    deliver_all,
+    record_events,
+)
 from tests.support.factory import (
     AUTHOR,
     READY,
     Plan,
     find_violations,
     in_gateway,
-    in_status,
     make_batch,
     make_campaign,
     move,
@@ -23,22 +30,26 @@ from tests.support.factory import (
 from tracker.queries.report import Report, make_reports
 from tracker.record.catalog import Batch, Campaign
 from tracker.record.engagement import QUARTER_MICROSECONDS, EngagementEvent, read_engagement_counts
-from tracker.record.journal import enqueue_batch
+from tracker.record.journal import enqueue_batch, open_entry
+from tracker.record.receipts import Receipt, apply_receipts
 from tracker.record.rollup import roll_up_engagement
-from tracker.status import IMPLIED_ENGAGEMENTS, OPT_OUTS, Engagement, Status
+from tracker.status import IMPLIED_ENGAGEMENTS, OPT_OUTS, Channel, Engagement, Status, Step
 from tracker.store.database import Database
 from tracker.store.schema.catalog import customers
 from tracker.store.schema.engagement import engagement_tallies, engagements
 
 
 def make_batches(database: Database, size: int = 6) -> tuple[Campaign, list[Batch]]:
-    """Record a campaign with two batches of equal size."""
+    """Record a campaign with two batches of equal size, whose messages are delivered."""
     campaign = make_campaign(database, Plan(size=size))
     half = size // 2
-    return campaign, [
+    batches = [
         enqueue_batch(database, campaign, batch=place, first=place * half, size=half, author=AUTHOR)
         for place in range(2)
     ]
+    for batch in batches:
+        deliver_all(database, batch)
+    return campaign, batches
 
 
 def recorded(database: Database, campaign: Campaign) -> set[EngagementEvent]:
@@ -177,7 +188,7 @@ def test_refusals_change_the_customer_and_the_report_at_once(
 def delivered(database: Database) -> Batch:
     """Return a batch whose messages are delivered."""
     batch = make_batch(database)
-    move(database, batch, range(10), READY, in_gateway(), in_status(Status.DELIVERED))
+    deliver_all(database, batch)
     return batch
 
 
@@ -221,3 +232,44 @@ def test_engagement_that_is_reported_after_the_bounce_is_not_counted_under_deliv
     report = rolled_up(database, delivered)
     assert report.engagement == Counter({OPENED: 1, CLICKED: 1})
     assert report.engaged_then_bounced == 2
+
+
+def test_an_opt_out_before_the_delivery_is_counted_once_the_message_is_delivered(
+    database: Database,
+) -> None:
+    batch = make_batch(database)
+    move(database, batch, range(8), READY, in_gateway())
+    now = batch.campaign.clock.now()
+    opt_outs = [EngagementEvent(number, UNSUBSCRIBED, now) for number in (1, 2, 3, 9)]
+    record_events(database, batch, [*opt_outs, EngagementEvent(4, SPAM, now)])
+    waiting = rolled_up(database, batch)
+    assert (waiting.engagement, waiting.engaged_then_bounced) == (Counter(), 0)
+    with database.read() as connection:
+        refused = sa.select(customers.c.number).where(customers.c.unsubscribed_email)
+        assert connection.scalars(refused.order_by(customers.c.number)).all() == [1, 2, 3, 4, 9]
+    outcomes = {
+        1: Status.DELIVERED,
+        2: Status.HARD_BOUNCED,
+        3: Status.NOT_DELIVERED,
+        4: Status.DELIVERED,
+        5: Status.DELIVERED,
+    }
+    with open_entry(database, batch, Step.DELIVER, AUTHOR, started_at=now) as entry:
+        receipts = [Receipt(number, 1, status, now) for number, status in outcomes.items()]
+        assert apply_receipts(entry, receipts) == ()
+    report = rolled_up(database, batch)
+    assert report.engagement == Counter({OPENED: 1, CLICKED: 1, UNSUBSCRIBED: 1, SPAM: 1})
+    assert report.engaged_then_bounced == 1
+    bounce_late(database, batch, 1)
+    report = rolled_up(database, batch)
+    assert report.engagement == Counter({SPAM: 1})
+    assert report.engaged_then_bounced == 2
+
+
+@pytest.mark.parametrize("kind", [CLICKED, UNSUBSCRIBED])
+def test_an_event_of_an_sms_implies_nothing(database: Database, kind: Engagement) -> None:
+    batch = make_batch(database, Plan(channel=Channel.SMS))
+    deliver_all(database, batch)
+    record_events(database, batch, [EngagementEvent(1, kind, 5)])
+    assert recorded(database, batch.campaign) == {EngagementEvent(1, kind, 5)}
+    assert rolled_up(database, batch).engagement == Counter({kind: 1})

@@ -1,7 +1,7 @@
 """The rollup counts each recipient on one local day, however often and whenever it runs."""
 
 from collections import Counter
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta, timezone
 from threading import Thread
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 import pytest
 import sqlalchemy as sa
 
-from tests.support.engagement import CLICKED, OPENED, UNSUBSCRIBED, record_events
+from tests.support.engagement import CLICKED, OPENED, UNSUBSCRIBED, deliver_all, record_events
 from tests.support.factory import Plan, find_violations, make_batch, run_concurrently
 from tracker.clock import Instant, SystemClock, from_datetime
 from tracker.queries.report import make_reports
@@ -48,6 +48,7 @@ def at(text: str, number: int = 1, kind: Engagement = OPENED) -> EngagementEvent
 @pytest.fixture
 def batch(database: Database) -> Batch:
     made = make_batch(database, Plan(size=10))
+    deliver_all(database, made)
     with database.write() as connection:
         connection.execute(sa.update(campaigns).values(tracks_engagement=True))
     return made
@@ -226,6 +227,7 @@ def test_a_campaign_without_engagement_has_the_time_of_the_rollup_too(database: 
 
 def test_a_run_rolls_up_its_own_campaigns_only(database: Database, batch: Batch) -> None:
     other = make_batch(database)
+    deliver_all(database, other)
     for recorded in (batch, other):
         record_events(database, recorded, [at("2026-11-24 12:00")])
     [done] = roll_up_engagement(database, UTC, [other.campaign.id])
@@ -263,6 +265,23 @@ def test_a_clock_beyond_all_dates_is_no_error(database: Database, batch: Batch) 
         [made] = make_reports(connection, [batch.campaign])
     assert made.engagement_as_of == done.as_of
     assert made.as_json()["sent"]["engagement_as_of"].startswith("9999-12-31")
+
+
+def test_events_beyond_all_dates_count_on_the_nearest_one(database: Database, batch: Batch) -> None:
+    """The zero time of a language, the end of time, and nanoseconds instead of microseconds."""
+    instants = [
+        from_datetime(datetime(1, 1, 1, tzinfo=UTC)),
+        from_datetime(datetime(9999, 12, 31, 23, 59, tzinfo=timezone(timedelta(hours=-14)))),
+        1000 * from_datetime(datetime(2026, 11, 24, tzinfo=UTC)),
+    ]
+    events = [EngagementEvent(number, OPENED, instant) for number, instant in enumerate(instants)]
+    record_events(database, batch, [*events, at("2026-11-24 12:00", 5)])
+    zone = ZoneInfo("America/New_York")
+    for _ in range(2):
+        roll_up_engagement(database, zone)
+        assert days(database) == {"0001-01-01": 1, "2026-11-24": 1, "9999-12-30": 2}
+        recount_day(database, date(2026, 11, 24), zone)
+    assert not find_violations(database, batch.campaign)
 
 
 def test_a_changed_time_zone_keeps_the_sum_and_a_recount_sets_the_days_right(

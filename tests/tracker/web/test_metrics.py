@@ -11,8 +11,8 @@ from fastapi.testclient import TestClient
 from prometheus_client.parser import text_string_to_metric_families
 from ruamel.yaml import YAML
 
-from tests.support.engagement import OPENED, record_events
-from tests.support.factory import AUTHOR, Plan, make_busy_batch, make_campaign
+from tests.support.engagement import OPENED, deliver_all, record_events
+from tests.support.factory import AUTHOR, Plan, make_batch, make_busy_batch, make_campaign
 from tests.support.paths import ROOT
 from tests.support.states import old_server, silence_driver
 from tests.support.web import HOSTILE, live_page_client
@@ -229,9 +229,9 @@ def test_the_time_of_beat_s_rollup_is_a_metric_and_no_other_rollup_counts(
         assert "rollup last ran at <time" in client.get("/operations").text
 
 
-def test_the_latest_days_of_engagement_are_a_metric(
-    batch: Batch, database: Database, settings: Settings
-) -> None:
+def test_the_latest_days_of_engagement_are_a_metric(database: Database, settings: Settings) -> None:
+    batch = make_batch(database)
+    deliver_all(database, batch)
     days = [datetime(2026, 11, 1 + day, 12, tzinfo=UTC) for day in range(MAX_METRIC_DAYS + 1)]
     events = [
         EngagementEvent(number, OPENED, from_datetime(day)) for number, day in enumerate(days)
