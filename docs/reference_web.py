@@ -6,14 +6,11 @@ from typing import Any
 from fastapi import FastAPI
 
 from simulator.web.runs import RUNS_SECTION
-from tracker.web import api, inbound
-from tracker.web.inbound import (
-    INBOUND_RESPONSES,
-    MAX_REPORT_BYTES,
-    MAX_REPORT_ITEMS,
-    EngagementIn,
-    ReceiptIn,
-)
+from tracker.web import api
+from tracker.web.inbound import routes as inbound
+from tracker.web.inbound.items import EARLIEST_TIME, LATEST_TIME, EngagementIn, ReceiptIn
+from tracker.web.inbound.reports import MAX_REPORT_ITEMS
+from tracker.web.inbound.routes import INBOUND_RESPONSES, MAX_REPORT_BYTES
 from tracker.web.live import MAX_FOLLOWED_CAMPAIGNS
 from tracker.web.metrics import METRICS
 
@@ -42,25 +39,37 @@ $ curl -N -H "Authorization: Bearer $SENDTRACE_TOKEN" "http://127.0.0.1:8080/api
 
 INBOUND_TEXT = f"""\
 A gateway that isn't polled reports receipts and engagement itself. A report is a JSON list of 1 to
-{MAX_REPORT_ITEMS:,} items, at most {MAX_REPORT_BYTES // 1_000_000} MB. It always needs the bearer
-token. The response is 202 once the report is stored in the database.
+{MAX_REPORT_ITEMS:,} items, at most {MAX_REPORT_BYTES // 1_000_000} MB, as `application/json` or
+`text/plain`. It always needs the bearer token. The response is 202 once the report is stored in the
+database.
 
 ```console
 $ curl -H "Authorization: Bearer $SENDTRACE_TOKEN" -H "Content-Type: application/json" \\
     -d '[{{"campaign": 1, "number": 4711, "attempt": 1, "status": "hard_bounced",
           "at": "2026-11-24T12:00:00Z", "detail": "5.1.1 no such user"}}]' \\
     http://127.0.0.1:8080/api/receipts
-{{"taken":1,"batches":1,"queued":true}}
+{{"taken":1,"batches":1,"queued":true,"refused":[]}}
 ```
 
+- Numbers may be texts of digits, as in `"campaign": "1"`. Many providers return all metadata as
+  text.
+- An item that can't be used is refused by itself, and the response is 207. `refused` has the place
+  and cause of each such item. With `?strict=1`, one such item refuses the whole report.
+- `at` is a time in the years {EARLIEST_TIME.year} to {LATEST_TIME.year}; a number isn't a time.
+  A time ahead of the run's clock by at most `SENDTRACE_CLOCK_TOLERANCE` counts as now. One that is
+  further ahead is refused.
 - The steps `deliver` and `engage` apply the report. If the broker is unavailable
   (`"queued": false`), they do so at the batch's next step.
 - A repeated item changes nothing. A receipt that is late, contradicts the record or
   names an unknown message is counted as `stale`, `duplicate` or `unknown`. It is never applied and
   never an error.
 - A receipt may arrive before the acceptance of its message is recorded, and engagement before the
-  delivery. Such an item is kept for ten minutes. Engagement of a message that isn't delivered is
-  not recorded."""
+  delivery. Such an item is kept for ten minutes. Opens and clicks of a message that isn't delivered
+  by then are not recorded.
+- `unsubscribed` and `spam` keep the customer from further messages at once, whether the message
+  arrived or not. The report counts them once the message is delivered.
+- An email that was unsubscribed from or clicked counts as opened, too. For an SMS, `unsubscribed`
+  (STOP) implies nothing else, and `opened` is refused."""
 
 METRICS_HEADER = f"""\
 # Metrics

@@ -32,6 +32,10 @@ class Settings(BaseModel):
     """Kinds of gateways that may send to real people, separated by commas or spaces."""
     token: SecretStr | None = None
     """Bearer token of the live page and of gateways that report."""
+    reports_per_second: float = Field(default=50.0, gt=0, allow_inf_nan=False)
+    """Reports that the inbound API accepts per second, on average."""
+    clock_tolerance: float = Field(default=900.0, ge=0, le=86_400)
+    """Real seconds by which the clock of a gateway that reports may be ahead of ours."""
     show_contacts: bool = False
     """Whether viewers of the live page may unmask addresses and mobile numbers."""
     flower_url: str | None = None

@@ -42,6 +42,24 @@ def test_settings_come_from_the_environment() -> None:
     assert settings.timezone == "Asia/Kolkata"
 
 
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("SENDTRACE_REPORTS_PER_SECOND", "0"),
+        ("SENDTRACE_REPORTS_PER_SECOND", "nan"),
+        ("SENDTRACE_REPORTS_PER_SECOND", "many"),
+        ("SENDTRACE_CLOCK_TOLERANCE", "-1"),
+        ("SENDTRACE_CLOCK_TOLERANCE", "inf"),
+    ],
+)
+def test_a_limit_must_be_a_sensible_number(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(UsageError, match=variable):
+        load_settings()
+
+
 @pytest.mark.usefixtures("environment")
 @pytest.mark.parametrize(
     ("option", "value"),

@@ -13,10 +13,11 @@ from starlette.responses import FileResponse, JSONResponse, Response
 
 from tracker.settings import Settings
 from tracker.store.database import Database
-from tracker.web import api, inbound, metrics, pages
+from tracker.web import api, metrics, pages
 from tracker.web.context import Context, WebContext, WebSection
 from tracker.web.error_handlers import ERROR_HANDLERS
-from tracker.web.inbound import REPORT_BURST, REPORTS_PER_SECOND, RateLimiter
+from tracker.web.inbound import routes as inbound
+from tracker.web.inbound.routes import RateLimiter
 from tracker.web.live import LiveFeed
 from tracker.web.monitoring import Monitoring
 from tracker.web.security import SecurityMiddleware, require_reporter, require_viewer
@@ -89,7 +90,7 @@ def make_app(
         live=LiveFeed(database, monitoring),
         sections=sections,
     )
-    app.state.inbound_limiter = RateLimiter(REPORTS_PER_SECOND, REPORT_BURST)
+    app.state.inbound_limiter = RateLimiter(settings.reports_per_second)
     app.add_middleware(SecurityMiddleware, is_anonymous_allowed=settings.token is None)
     app.include_router(public_router)
     app.mount("/static", StaticFiles(directory=STATIC_FOLDER), name="static")

@@ -1,13 +1,12 @@
 """The inbound API: reports of gateways are stored, and the workers' steps apply them."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC
-from typing import Any, cast
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from pydantic import SecretStr
 
@@ -25,7 +24,7 @@ from tests.support.factory import (
     step_context,
 )
 from tests.support.web import TOKEN, live_page_client
-from tracker.clock import to_datetime
+from tracker.clock import from_seconds, to_datetime
 from tracker.queries.report import make_reports
 from tracker.queries.timeline import read_timeline
 from tracker.record import inbound, receipts
@@ -35,11 +34,12 @@ from tracker.record.engagement import read_engagement_counts
 from tracker.record.journal import Move, enqueue_batch, open_entry
 from tracker.record.rollup import roll_up_engagement
 from tracker.settings import Settings
-from tracker.status import Engagement, ReceiptVerdict, Status, Step
+from tracker.status import Channel, Engagement, ReceiptVerdict, Status, Step
 from tracker.store.database import Database
-from tracker.store.schema.catalog import batches
+from tracker.store.schema.catalog import batches, customers
 from tracker.store.schema.work import reports
-from tracker.web.inbound import MAX_REPORT_BYTES, MAX_REPORT_ITEMS, RateLimiter
+from tracker.web.inbound.reports import MAX_REPORT_ITEMS
+from tracker.web.inbound.routes import MAX_REPORT_BYTES, RateLimiter
 from workers.gateways.base import PollResult
 from workers.steps import at_gateway
 
@@ -127,7 +127,7 @@ def test_the_step_applies_reported_receipts(
     ]
     response = client.post("/api/receipts", json=items, headers=BEARER)
     assert response.status_code == 202, response.text
-    assert response.json() == {"taken": 6, "batches": 1, "queued": True}
+    assert response.json() == {"taken": 6, "batches": 1, "queued": True, "refused": []}
     assert read_states(database, batch)[0] == in_gateway(1)
     assert notifications == [(batch.campaign.id, 0, DueKind.RECEIPTS, True)]
     deliver(database, batch)
@@ -271,37 +271,159 @@ def test_engagement_of_delivered_messages_is_recorded(
     assert count_stored(database) == 1, "the event of a message that may still be delivered waits"
 
 
-@pytest.mark.parametrize(
-    ("change", "place"),
-    [
-        ({"status": "opened"}, "status"),
-        ({"status": "in_gateway"}, "status"),
-        ({"attempt": 0}, "attempt"),
-        ({"attempt": True}, "attempt"),
-        ({"number": -1}, "number"),
-        ({"number": 1.5}, "number"),
-        ({"number": "1"}, "number"),
-        ({"number": 10**30}, "number"),
-        ({"at": "2026-11-24T12:00:00"}, "at"),
-        ({"at": "yesterday"}, "at"),
-        ({"colour": "red"}, "colour"),
-        ({"campaign": 99}, "campaign"),
-        ({"detail": 5}, "detail"),
-    ],
-)
-def test_an_invalid_item_is_named_and_nothing_is_stored(
-    batch: Batch, client: TestClient, database: Database, change: dict[str, Any], place: str
+UNUSABLE: Sequence[tuple[dict[str, Any], str]] = [
+    ({"status": "opened"}, "status"),
+    ({"status": "in_gateway"}, "status"),
+    ({"attempt": 0}, "attempt"),
+    ({"attempt": "0"}, "attempt"),
+    ({"attempt": True}, "attempt"),
+    ({"number": -1}, "number"),
+    ({"number": 1.5}, "number"),
+    ({"number": "one"}, "number"),
+    ({"number": " 1"}, "number"),
+    ({"number": 10**30}, "number"),
+    ({"number": "9" * 5_000}, "number"),
+    ({"at": "2026-11-24T12:00:00"}, "at"),
+    ({"at": "yesterday"}, "at"),
+    ({"at": "0001-01-01T00:00:00Z"}, "at"),
+    ({"at": "9999-12-31T23:59:59-14:00"}, "at"),
+    ({"at": "1969-12-31T23:59:59Z"}, "at"),
+    ({"at": "2101-01-01T00:00:00Z"}, "at"),
+    ({"at": "2100-01-01T00:00:00Z"}, "at"),
+    ({"at": 1_764_500_000}, "at"),
+    ({"at": 10**400}, "at"),
+    ({"at": 1_764_500_000.5}, "at"),
+    ({"at": "1764500000"}, "at"),
+    ({"at": None}, "at"),
+    ({"colour": "red"}, "colour"),
+    ({"campaign": 99}, "campaign"),
+    ({"campaign": "99"}, "campaign"),
+    ({"detail": 5}, "detail"),
+    ({"detail": "\ud800"}, "detail"),
+]
+"""Changes of a receipt after which it can't be used, and the field that is named as the cause."""
+
+
+def test_an_item_that_cannot_be_used_is_refused_by_itself(
+    batch: Batch, client: TestClient, database: Database
 ) -> None:
-    items = [receipt(batch, 0), receipt(batch, 1) | change]
-    response = client.post("/api/receipts", json=items, headers=BEARER)
-    assert response.status_code == 422
-    assert response.json()["detail"][0]["loc"] == ["body", 1, place]
+    unusable = [receipt(batch, 1) | change for change, _ in UNUSABLE]
+    items = [*unusable, "no object", receipt(batch, 0)]
+    places = [["body", place, field] for place, (_, field) in enumerate(UNUSABLE)]
+    places.append(["body", len(UNUSABLE)])
+    body = json.dumps(items)
+    headers = {**BEARER, "Content-Type": "application/json"}
+
+    strict = client.post("/api/receipts?strict=1", content=body, headers=headers)
+    assert strict.status_code == 422
+    assert [problem["loc"] for problem in strict.json()["detail"]] == places
     assert count_stored(database) == 0
+
+    response = client.post("/api/receipts", content=body, headers=headers)
+    assert response.status_code == 207
+    result = response.json()
+    assert (result["taken"], result["batches"], result["queued"]) == (1, 1, True)
+    assert [problem["loc"] for problem in result["refused"]] == places
+    assert all(problem["msg"] for problem in result["refused"])
+    deliver(database, batch)
+    assert read_states(database, batch)[0].status is Status.DELIVERED
+    assert read_states(database, batch)[1] == in_gateway(1)
+
+    nothing_usable = client.post("/api/receipts", json=unusable[:1], headers=BEARER)
+    assert nothing_usable.status_code == 422
+    assert nothing_usable.json()["detail"][0]["loc"] == places[0]
+
+
+def test_numbers_may_be_texts_and_json_may_be_sent_as_text(
+    batch: Batch, client: TestClient, database: Database
+) -> None:
+    texts = {"campaign": str(batch.campaign.id), "number": "0", "attempt": "1"}
+    headers = {**BEARER, "Content-Type": "text/plain; charset=UTF-8"}
+    body = json.dumps([receipt(batch, 0) | texts])
+    assert client.post("/api/receipts", content=body, headers=headers).status_code == 202
+    deliver(database, batch)
+    assert read_states(database, batch)[0].status is Status.DELIVERED
+
+
+def test_a_time_that_is_somewhat_ahead_counts_as_now(
+    batch: Batch, database: Database, settings: Settings
+) -> None:
+    ahead = to_datetime(batch.campaign.clock.now() + from_seconds(600)).isoformat()
+    opt_out = event(batch, 0, "unsubscribed") | {"at": ahead}
+    with live_page_client(database, settings, token=SecretStr(TOKEN)) as client:
+        items = [receipt(batch, 0, at=ahead)]
+        assert client.post("/api/receipts", json=items, headers=BEARER).status_code == 202
+        assert client.post("/api/engagement", json=[opt_out], headers=BEARER).status_code == 202
+    deliver(database, batch)
+    at_gateway.engage(step_context(database, batch), SilentGateway())
+    now = to_datetime(batch.campaign.clock.now())
+    with database.read() as connection:
+        timeline = read_timeline(connection, batch.campaign, 0)
+    assert timeline.events[-1].status is Status.DELIVERED
+    entries = timeline.entries()
+    assert len(entries) == 7
+    assert all(entry.at is not None and entry.at <= now for entry in entries)
+    with live_page_client(
+        database, settings, token=SecretStr(TOKEN), clock_tolerance=60.0
+    ) as client:
+        response = client.post("/api/receipts", json=[receipt(batch, 1, at=ahead)], headers=BEARER)
+    assert response.status_code == 422
+    assert response.json()["detail"][0]["loc"] == ["body", 0, "at"]
+
+
+def read_opted_out(database: Database, channel: Channel) -> list[int]:
+    """Return the numbers of the customers who get no more messages on a channel."""
+    query = sa.select(customers.c.number).where(customers.c[f"unsubscribed_{channel}"])
+    with database.read() as connection:
+        return list(connection.scalars(query.order_by(customers.c.number)))
+
+
+def test_an_opt_out_counts_at_once_whether_the_message_arrived_or_not(
+    batch: Batch, client: TestClient, database: Database
+) -> None:
+    kinds = ("unsubscribed", "spam", "opened")
+    items = [event(batch, number, kind) for number, kind in enumerate(kinds)]
+    assert client.post("/api/engagement", json=items, headers=BEARER).status_code == 202
+    assert read_opted_out(database, Channel.EMAIL) == [0, 1], "before any step"
+    at_gateway.engage(step_context(database, batch), SilentGateway())
+    assert count_stored(database) == 1, "the open waits for the delivery, the opt-outs don't"
+    client.post("/api/receipts", json=[receipt(batch, number) for number in (0, 1)], headers=BEARER)
+    deliver(database, batch)
+    with database.read() as connection:
+        [report] = make_reports(connection, [batch.campaign])
+    assert report.engagement == {Engagement.UNSUBSCRIBED: 1, Engagement.SPAM: 1}
+    assert find_violations(database, batch.campaign) == []
+
+
+def test_an_sms_can_be_unsubscribed_from_but_not_opened(
+    client: TestClient, database: Database
+) -> None:
+    batch = make_batch(database, Plan(channel=Channel.SMS))
+    move(database, batch, range(3), READY, in_gateway(1))
+    opened = client.post("/api/engagement", json=[event(batch, 0, "opened")], headers=BEARER)
+    assert opened.status_code == 422
+    assert opened.json()["detail"][0]["loc"] == ["body", 0, "kind"]
+    stop = client.post("/api/engagement", json=[event(batch, 0, "unsubscribed")], headers=BEARER)
+    assert stop.status_code == 202
+    assert read_opted_out(database, Channel.SMS) == [0]
+    assert read_opted_out(database, Channel.EMAIL) == []
 
 
 @pytest.mark.parametrize(
     "body",
-    ["", "{", "{}", "null", "[]", "[null]", "[[[[[[]]]]]]", "[NaN]", "[1e999]", "[" * 100_000],
+    [
+        "",
+        "{",
+        "{}",
+        "null",
+        "[]",
+        "[null]",
+        "[[[[[[]]]]]]",
+        "[NaN]",
+        "[1e999]",
+        "[" * 100_000,
+        '[{"\\ud800": 1}]',
+    ],
 )
 def test_an_invalid_body_is_refused(batch: Batch, client: TestClient, body: str) -> None:
     headers = {**BEARER, "Content-Type": "application/json"}
@@ -331,8 +453,8 @@ def test_too_many_items_too_many_bytes_and_other_media_types_are_refused(
     headers = {**BEARER, "Content-Type": "application/json"}
     large = b"[" + b" " * MAX_REPORT_BYTES + b"]"
     assert client.post("/api/receipts", content=large, headers=headers).status_code == 413
-    plain = {**BEARER, "Content-Type": "text/plain"}
-    assert client.post("/api/receipts", content="[]", headers=plain).status_code == 415
+    form = {**BEARER, "Content-Type": "application/x-www-form-urlencoded"}
+    assert client.post("/api/receipts", content="[]", headers=form).status_code == 415
 
 
 def test_reports_need_the_bearer_token(batch: Batch, client: TestClient) -> None:
@@ -354,22 +476,25 @@ def test_reports_are_refused_where_no_token_is_set(
     assert "SENDTRACE_TOKEN" in response.json()["detail"]
 
 
-def test_reports_beyond_the_rate_limit_are_refused(batch: Batch, client: TestClient) -> None:
-    app = cast("FastAPI", client.app)
-    app.state.inbound_limiter = RateLimiter(rate=1, burst=2, now=lambda: 0.0)
-    responses = [client.post("/api/receipts", json=[], headers=BEARER) for _ in range(3)]
-    assert [response.status_code for response in responses] == [422, 422, 429]
-    assert responses[-1].headers["Retry-After"] == "2"
+def test_reports_beyond_the_rate_limit_are_refused(
+    batch: Batch, database: Database, settings: Settings
+) -> None:
+    with live_page_client(
+        database, settings, token=SecretStr(TOKEN), reports_per_second=0.001
+    ) as client:
+        responses = [client.post("/api/receipts", json=[], headers=BEARER) for _ in range(2)]
+    assert [response.status_code for response in responses] == [422, 429]
+    assert 1 <= int(responses[-1].headers["Retry-After"]) <= 1_000
 
 
 def test_the_rate_limiter_refills_at_its_rate_up_to_its_burst() -> None:
     now = [0.0]
-    limiter = RateLimiter(2, 3, lambda: now[0])
-    assert [limiter.acquire() for _ in range(4)] == [0, 0, 0, 0.5]
+    limiter = RateLimiter(2, lambda: now[0])
+    assert [limiter.acquire() for _ in range(5)] == [0, 0, 0, 0, 0.5]
     now[0] += 0.5
     assert [limiter.acquire() for _ in range(2)] == [0, 0.5]
     now[0] += 60
-    assert [limiter.acquire() for _ in range(4)] == [0, 0, 0, 0.5]
+    assert [limiter.acquire() for _ in range(5)] == [0, 0, 0, 0, 0.5]
 
 
 def test_a_report_is_stored_while_the_broker_is_unavailable(
@@ -381,6 +506,6 @@ def test_a_report_is_stored_while_the_broker_is_unavailable(
     ) as client:
         response = client.post("/api/receipts", json=[receipt(batch, 0)], headers=BEARER)
     assert response.status_code == 202
-    assert response.json() == {"taken": 1, "batches": 1, "queued": False}
+    assert response.json() == {"taken": 1, "batches": 1, "queued": False, "refused": []}
     deliver(database, batch)
     assert read_states(database, batch)[0].status is Status.DELIVERED
