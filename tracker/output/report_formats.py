@@ -4,13 +4,13 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import tzinfo
 
-from tracker.output.report_lines import describe_rollup, has_engagement
+from tracker.output.report_lines import ENGAGEMENT_LABELS, describe_rollup, has_engagement
 from tracker.output.report_text import format_heading, format_report
 from tracker.output.tables import RowFormat, format_rows, format_table
-from tracker.queries.report import ENGAGEMENT_LABELS, Report
+from tracker.queries.report import REPORTED_ENGAGEMENTS, Report
 from tracker.text import escape_control_characters
 
-DAY_COLUMNS = ("Day", *(ENGAGEMENT_LABELS[kind] for kind in ENGAGEMENT_LABELS))
+DAY_COLUMNS = ("Day", *ENGAGEMENT_LABELS.values())
 """Header of the table of engagement by day."""
 
 
@@ -54,9 +54,10 @@ def day_rows(report: Report) -> list[tuple[str, ...]]:
     """Return a row of text for each day, and a last one with the totals."""
     days = report.engagement_days
     rows = [
-        (day, *(f"{counts[kind]:,}" for kind in ENGAGEMENT_LABELS)) for day, counts in days.items()
+        (day, *(f"{counts[kind]:,}" for kind in REPORTED_ENGAGEMENTS))
+        for day, counts in days.items()
     ]
-    totals = (sum(counts[kind] for counts in days.values()) for kind in ENGAGEMENT_LABELS)
+    totals = (sum(counts[kind] for counts in days.values()) for kind in REPORTED_ENGAGEMENTS)
     return [*rows, ("Total", *(f"{total:,}" for total in totals))]
 
 
@@ -71,7 +72,7 @@ def _format_days(report: Report, zone: tzinfo) -> Iterator[str]:
 
 def _day_records(report: Report) -> Iterator[Mapping[str, object]]:
     campaign = report.days_as_json()
-    no_day = dict.fromkeys(("day", *(kind.slug for kind in ENGAGEMENT_LABELS)), "")
+    no_day = dict.fromkeys(("day", *(kind.slug for kind in REPORTED_ENGAGEMENTS)), "")
     for day in campaign.pop("days") or [no_day]:
         yield {**campaign, **day}
 

@@ -8,7 +8,7 @@ from enum import Enum, auto
 from tracker.bounces import BounceCause
 from tracker.clock import Instant, to_datetime
 from tracker.queries.campaign_state import Origin
-from tracker.queries.report import ENGAGEMENT_LABELS, Report
+from tracker.queries.report import Report
 from tracker.status import OPT_OUTS, Category, Channel, Engagement, Reason, Status
 from tracker.text import pluralize
 
@@ -52,6 +52,14 @@ MEANINGS = {
     },
 }
 """The meaning of each line, by its path in the JSON of the report."""
+
+ENGAGEMENT_LABELS = {
+    Engagement.OPENED: "Opened",
+    Engagement.CLICKED: "Clicked",
+    Engagement.SPAM: "Marked as spam",
+    Engagement.UNSUBSCRIBED: "Marked unsubscribed",
+}
+"""The labels of `REPORTED_ENGAGEMENTS`, in the same order."""
 
 SHARES_MEANING = "Below Sent, percentages are of Sent; all others are of the audience."
 NO_SHARE = "–"

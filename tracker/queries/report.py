@@ -35,13 +35,13 @@ from tracker.store.schema.catalog import audiences, batches, runs
 from tracker.store.schema.catalog import campaigns as campaign_table
 from tracker.store.schema.messages import NO_REASON, tallies
 
-ENGAGEMENT_LABELS = {
-    Engagement.OPENED: "Opened",
-    Engagement.CLICKED: "Clicked",
-    Engagement.SPAM: "Marked as spam",
-    Engagement.UNSUBSCRIBED: "Marked unsubscribed",
-}
-"""The labels of the kinds of engagement that reports show, in order: all but machine opens."""
+REPORTED_ENGAGEMENTS = (
+    Engagement.OPENED,
+    Engagement.CLICKED,
+    Engagement.SPAM,
+    Engagement.UNSUBSCRIBED,
+)
+"""The kinds of engagement that reports show, in order: all but machine opens."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -222,7 +222,7 @@ class Report:
             **self.origin.as_json(),
             "engagement_as_of": _format_instant(self.engagement_as_of),
             "days": [
-                {"day": day, **{kind.slug: counts[kind] for kind in ENGAGEMENT_LABELS}}
+                {"day": day, **{kind.slug: counts[kind] for kind in REPORTED_ENGAGEMENTS}}
                 for day, counts in self.engagement_days.items()
             ],
         }

@@ -12,9 +12,9 @@ import numpy as np
 
 from tracker.output.charts import Chart, Table, draw_charts, line_chart
 from tracker.output.report_formats import DAY_COLUMNS, day_rows
-from tracker.output.report_lines import describe_rollup, has_engagement
+from tracker.output.report_lines import ENGAGEMENT_LABELS, describe_rollup, has_engagement
 from tracker.output.series import Column
-from tracker.queries.report import ENGAGEMENT_LABELS, Report
+from tracker.queries.report import Report
 from tracker.web.live import ProgressSample, QueueSample
 
 SECONDS_AXIS_LIMIT = 120.0
@@ -50,10 +50,8 @@ def _days_chart(report: Report, zone: tzinfo) -> Chart:
     days = [date.fromisoformat(day) for day in report.engagement_days]
     first = min(days, default=None)
     series = {
-        ENGAGEMENT_LABELS[kind]: np.array(
-            [counts[kind] for counts in report.engagement_days.values()], np.float64
-        )
-        for kind in ENGAGEMENT_LABELS
+        label: np.array([counts[kind] for counts in report.engagement_days.values()], np.float64)
+        for kind, label in ENGAGEMENT_LABELS.items()
     }
     chart = line_chart(
         "Engagement by day",

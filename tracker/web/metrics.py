@@ -16,7 +16,7 @@ from starlette.responses import Response
 from tracker.campaign_states import CampaignState
 from tracker.clock import to_seconds
 from tracker.monitoring import QueueDepth, WorkerActivity
-from tracker.queries.report import ENGAGEMENT_LABELS, Report
+from tracker.queries.report import REPORTED_ENGAGEMENTS, Report
 from tracker.status import LEGAL_TRANSITIONS, Reason, Status
 from tracker.web.context import Context, WebContext
 from tracker.web.live import Snapshot
@@ -228,7 +228,7 @@ def _collect_days(reports: Sequence[Report]) -> Iterator[MetricFamily]:
     recipients = ENGAGEMENT_DAYS.make_gauge()
     for report in reports:
         for day, counts in list(report.engagement_days.items())[-MAX_METRIC_DAYS:]:
-            for kind in ENGAGEMENT_LABELS:
+            for kind in REPORTED_ENGAGEMENTS:
                 labels = [*_campaign_labels(report), kind.slug, day]
                 recipients.add_metric(labels, counts[kind])
     yield recipients

@@ -11,6 +11,7 @@ from docs.generate import report_page
 from tests.support.factory import SPRING, in_gateway, in_status, make_report, not_sent_for
 from tracker.clock import from_datetime
 from tracker.output.report_lines import (
+    ENGAGEMENT_LABELS,
     MEANINGS,
     SHARES_MEANING,
     ReportLine,
@@ -18,7 +19,7 @@ from tracker.output.report_lines import (
     report_lines,
 )
 from tracker.output.report_text import format_report
-from tracker.queries.report import ENGAGEMENT_LABELS, Report
+from tracker.queries.report import REPORTED_ENGAGEMENTS, Report
 from tracker.status import Channel, Engagement, Reason, Status
 
 AS_OF = from_datetime(datetime(2026, 11, 30, 19, 30, tzinfo=UTC))
@@ -48,6 +49,12 @@ def test_engagement_is_listed_under_delivered_for_every_email() -> None:
     assert below == [(label, 2) for label in ENGAGEMENT_LABELS.values()]
     assert lines[place].level == 1
     assert lines[place + 5].label == "Bounced"
+
+
+def test_every_reported_kind_of_engagement_has_its_label_in_order() -> None:
+    """The table of days has its columns from the labels and its numbers from the kinds."""
+    assert tuple(ENGAGEMENT_LABELS) == REPORTED_ENGAGEMENTS
+    assert set(Engagement) - {*REPORTED_ENGAGEMENTS} == {Engagement.MACHINE_OPENED}
 
 
 def test_an_sms_has_a_line_of_unsubscribes_and_those_of_what_was_reported() -> None:
