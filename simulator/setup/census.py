@@ -22,6 +22,7 @@ from simulator.scenario.plan import PlannedCampaign
 from simulator.schema import audience_census
 from simulator.world.defects import NO_DEFECT
 from simulator.world.forced import find_forced_outcome
+from tracker.errors import UsageError
 from tracker.status import Channel, Reason
 from workers.gateways.base import load_gateway_kind
 from workers.gateways.safety import is_reserved
@@ -120,9 +121,18 @@ def record_census(connection: Connection, audience_id: int, imported: ImportedAu
 
 
 def load_census(connection: Connection, audience_id: int) -> ImportedAudience:
-    """Return what was known of an imported audience when it was imported."""
+    """Return what was known of an imported audience when it was imported.
+
+    Raises:
+        UsageError: an earlier version of sendtrace imported it, and recorded less of it.
+    """
     query = sa.select(audience_census.c.content).where(audience_census.c.audience_id == audience_id)
     with np.load(io.BytesIO(connection.scalars(query).one()), allow_pickle=False) as arrays:
+        if not {_COUPON_EXPIRES, _TODAY} <= set(arrays):
+            raise UsageError(
+                "the run's audience file was imported by an earlier version of sendtrace;"
+                " run the scenario again"
+            )
         return ImportedAudience(
             record_defects=_select_arrays(arrays, _RECORD_PREFIX),
             coupon_defects=_select_arrays(arrays, _COUPON_PREFIX),

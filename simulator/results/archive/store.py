@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated
 
 import sqlalchemy as sa
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from sqlalchemy import Connection
 
 from simulator.results.observations import RunState
@@ -29,19 +29,12 @@ from tracker.store.schema.integers import MAX_INTEGER
 
 SUMMARY_FILE, TIMESERIES_FILE, PAGE_FILE = "summary.json", "timeseries.csv", "report.html"
 
-FORMER_FINISHED_STATE = "complete"
-"""The state of a finished run in summaries of earlier unreleased versions."""
-
 MAX_NAMED_PROBLEMS = 3
 """Invalid keys of a summary that an error names."""
 
 
 class UnsupportedResultVersion(UsageError):
     """A result has the format of another version of sendtrace."""
-
-
-def _replace_former_state(state: object) -> object:
-    return RunState.FINISHED if state == FORMER_FINISHED_STATE else state
 
 
 class RunSummary(BaseModel):
@@ -72,7 +65,7 @@ class RunSummary(BaseModel):
     run: int
     scenario: str
     seed: int | None
-    state: Annotated[RunState, BeforeValidator(_replace_former_state)]
+    state: RunState
     resumed: Annotated[int, Field(ge=0)] = 0
     started_at: datetime
     speed: Annotated[float, Field(gt=0)]

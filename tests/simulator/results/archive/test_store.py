@@ -146,19 +146,6 @@ def test_a_file_that_is_not_a_summary_is_refused(
         load_result_file(tmp_path)
 
 
-def test_the_former_word_for_a_finished_run_is_read(
-    database: Database, result: RunResult, tmp_path: Path
-) -> None:
-    store_result(database, result, page_of)
-    file = result.run.folder / "summary.json"
-    text = file.read_text()
-    assert '"state": "finished"' in text
-    file.write_text(text.replace('"state": "finished"', '"state": "complete"'))
-    [read] = load_result_file(file)
-    assert read.summary.state is RunState.FINISHED
-    assert read.summary.is_repeatable
-
-
 def test_a_damaged_series_beside_a_summary(
     database: Database, result: RunResult, tmp_path: Path
 ) -> None:
