@@ -156,6 +156,7 @@ def _format_time(at: datetime) -> str:
 
 
 def _explanation_to_json(explanation: Explanation) -> dict[str, object]:
+    """Return an explanation as other programs read it; `as_of` is the time of the verdicts."""
     deferring = explanation.deferring
     until = None if deferring is None else deferring.deferred_until
     return {
@@ -163,6 +164,7 @@ def _explanation_to_json(explanation: Explanation) -> dict[str, object]:
         "message": explanation.number,
         "customer": explanation.customer_id,
         "as_of": to_datetime(explanation.at).isoformat(),
+        "read_at": explanation.origin.time.isoformat(timespec="seconds"),
         "reason": None if explanation.reason is None else explanation.reason.slug,
         "by": explanation.blocking_check,
         "detail": explanation.detail,

@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Iterator
 from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -74,6 +75,12 @@ def test_an_explanation_may_be_as_of_a_time(campaign: Campaign, settings: Settin
     ended = CliRunner().invoke(app, ["checks", "explain", *options, "2026-01-02T03:04+01:00"])
     assert ended.exit_code == 0, ended.output
     assert "\nat 2026-01-02 02:04:00 UTC: Not Sent: bounced_repeatedly" in ended.stdout
+    at = [*options, "2026-01-02T03:04+01:00"]
+    ended = CliRunner().invoke(app, ["checks", "explain", *at, "--format", "json"])
+    explanation = json.loads(ended.stdout)
+    assert explanation["as_of"] == "2026-01-02T02:04:00+00:00"
+    read_at = datetime.fromisoformat(explanation["read_at"])
+    assert abs(datetime.now(UTC) - read_at) < timedelta(days=1), "the time of the record"
     wrong = CliRunner().invoke(app, ["checks", "explain", *options, "yesterday"])
     assert (wrong.exit_code, "--at yesterday: not a time" in wrong.stderr) == (2, True)
 
