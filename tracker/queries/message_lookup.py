@@ -78,7 +78,7 @@ def find_message_number(connection: Connection, campaign: Campaign, text: str) -
     is_number = re.fullmatch(f"-?[0-9]{{1,{MAX_NUMBER_DIGITS}}}", text) is not None
     if is_number and _read_attempt(connection, campaign, int(text)) is not None:
         return int(text)
-    number = find_by_recipient(connection, campaign, text)
+    number = _find_single_recipient(connection, campaign, text)
     if number is not None:
         check_message_exists(connection, campaign, number)
         return number
@@ -97,7 +97,7 @@ def find_number_by_recipient(connection: Connection, campaign: Campaign, text: s
         NotFound: no customer has it; the error suggests similar ids. Or several customers have the
             same address; the error names their messages.
     """
-    number = find_by_recipient(connection, campaign, text)
+    number = _find_single_recipient(connection, campaign, text)
     if number is not None:
         return number
     ids_with_prefix = connection.scalars(
@@ -113,20 +113,14 @@ def find_number_by_recipient(connection: Connection, campaign: Campaign, text: s
     raise NotFound(f"campaign {campaign.name} has no customer {text!r}{hint}")
 
 
-def find_by_recipient(connection: Connection, campaign: Campaign, text: str) -> int | None:
-    """Return the number of the customer whose id, or else whose address, is the text, or None.
+def _find_single_recipient(connection: Connection, campaign: Campaign, text: str) -> int | None:
+    """Return the number of the only customer with an id or an address; None if nobody has it.
 
     Raises:
         NotFound: several customers have the address; the error names their messages.
     """
-    number: int | None = connection.scalar(
-        sa.select(customers.c.number).where(
-            customers.c.customer_id == text, customers.c.audience_id == campaign.audience_id
-        )
-    )
-    if number is not None:
-        return number
-    numbers = _find_by_address(connection, campaign, text)
+    recipients = recipient_numbers(connection, campaign, text).order_by(customers.c.number)
+    numbers = connection.scalars(recipients.limit(MAX_EXAMPLES + 1)).all()
     if len(numbers) > 1:
         examples = ", ".join(map(str, numbers[:MAX_EXAMPLES]))
         others = " and others" if len(numbers) > MAX_EXAMPLES else ""
@@ -135,6 +129,25 @@ def find_by_recipient(connection: Connection, campaign: Campaign, text: str) -> 
             " expected one of these numbers"
         )
     return numbers[0] if numbers else None
+
+
+def recipient_numbers(connection: Connection, campaign: Campaign, text: str) -> sa.Select[int]:
+    """Return the query for the numbers of the customer with an id, or else of all with an address.
+
+    SQLite's `lower` leaves letters beyond ASCII as they are, so the exact address counts too.
+    """
+    numbers = sa.select(customers.c.number).where(customers.c.audience_id == campaign.audience_id)
+    by_id = numbers.where(customers.c.customer_id == text)
+    if connection.scalar(by_id) is not None:
+        return by_id
+    return numbers.where(
+        sa.or_(
+            customers.c.email == text,
+            sa.func.lower(customers.c.email) == text.lower(),
+            customers.c.mobile == text,
+            customers.c.mobile_e164 == text,
+        )
+    )
 
 
 def find_numbers_by_customer(
@@ -159,25 +172,3 @@ def find_customers_by_number(
         customers.c.audience_id == audience_id, customers.c.number.in_(numbers)
     )
     return dict(connection.execute(query).all())
-
-
-def _find_by_address(connection: Connection, campaign: Campaign, text: str) -> list[int]:
-    """Return the first customers with an address, MAX_EXAMPLES and one more.
-
-    SQLite's `lower` leaves letters beyond ASCII as they are, so the exact address counts too.
-    """
-    query = (
-        sa.select(customers.c.number)
-        .where(
-            customers.c.audience_id == campaign.audience_id,
-            sa.or_(
-                customers.c.email == text,
-                sa.func.lower(customers.c.email) == text.lower(),
-                customers.c.mobile == text,
-                customers.c.mobile_e164 == text,
-            ),
-        )
-        .order_by(customers.c.number)
-        .limit(MAX_EXAMPLES + 1)
-    )
-    return list(connection.scalars(query))

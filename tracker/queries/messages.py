@@ -11,7 +11,7 @@ from typing import NamedTuple
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from tracker.queries.message_lookup import find_by_recipient
+from tracker.queries.message_lookup import recipient_numbers
 from tracker.record.catalog import Campaign
 from tracker.record.predicates import is_same_batch, is_same_message
 from tracker.status import Engagement, Reason, Status
@@ -36,7 +36,7 @@ class MessageFilter:
     """Conditions that a message has to meet; an empty one, or None, is met by every message.
 
     Attributes:
-        customer: the id, email address or mobile number of one customer.
+        customer: the id of a customer, or an address or mobile number that several may have.
         is_deferred: True to match only messages that a rule deferred, False to match all.
     """
 
@@ -84,7 +84,8 @@ def find_messages(
 ) -> MessagePage:
     """Return at most `limit` matching messages after the previous page's key, `after`."""
     if wanted.customer is not None:
-        return _find_by_customer(database, connection, campaign, wanted, wanted.customer)
+        recipients = recipient_numbers(connection, campaign, wanted.customer)
+        return _find_by_customer(database, connection, campaign, wanted, recipients, after, limit)
     if wanted.engagement is not None:
         return _find_by_engagement(database, connection, campaign, wanted, after, limit)
     numbers, next_after = _scan_batches(connection, campaign, wanted, after, limit)
@@ -153,7 +154,7 @@ def _filter_conditions(table: sa.Table, wanted: MessageFilter) -> Iterator[sa.Co
         yield table.c.reason.in_(wanted.reasons)
 
 
-def _deferred_numbers(campaign: Campaign) -> sa.Select[tuple[int]]:
+def _deferred_numbers(campaign: Campaign) -> sa.Select[int]:
     return sa.select(deferrals.c.number).where(deferrals.c.campaign_id == campaign.id)
 
 
@@ -190,12 +191,8 @@ def _find_by_engagement(
     )
     if wanted.is_deferred:
         query = query.where(messages.c.number.in_(_deferred_numbers(campaign)))
-    numbers = list(connection.scalars(query))
-    return MessagePage(
-        messages=_read_message_rows(database, connection, campaign, numbers[:limit]),
-        after=numbers[limit - 1] if len(numbers) > limit else None,
-        total=None,
-    )
+    numbers = connection.scalars(query).all()
+    return _read_page(database, connection, campaign, numbers, limit, total=None)
 
 
 def _find_by_customer(
@@ -203,12 +200,13 @@ def _find_by_customer(
     connection: Connection,
     campaign: Campaign,
     wanted: MessageFilter,
-    customer: str,
+    recipients: sa.Select[int],
+    after: int,
+    limit: int,
 ) -> MessagePage:
-    number = find_by_recipient(connection, campaign, customer)
     query = sa.select(messages.c.number).where(
         messages.c.campaign_id == campaign.id,
-        messages.c.number == number,
+        messages.c.number.in_(recipients),
         *_filter_conditions(messages, wanted),
     )
     if wanted.engagement is not None:
@@ -218,9 +216,29 @@ def _find_by_customer(
         query = query.where(is_engaged)
     if wanted.is_deferred:
         query = query.where(messages.c.number.in_(_deferred_numbers(campaign)))
-    numbers = connection.scalars(query).all()
-    matches = _read_message_rows(database, connection, campaign, numbers)
-    return MessagePage(messages=matches, after=None, total=len(matches))
+    following = query.where(messages.c.number > after).order_by(messages.c.number)
+    numbers = connection.scalars(following.limit(limit + 1)).all()
+    total = connection.scalar(sa.select(sa.func.count()).select_from(query.subquery()))
+    return _read_page(database, connection, campaign, numbers, limit, total=total)
+
+
+def _read_page(
+    database: Database,
+    connection: Connection,
+    campaign: Campaign,
+    numbers: Sequence[int],
+    limit: int,
+    total: int | None,
+) -> MessagePage:
+    """Return the page of messages with these numbers, of which one more than `limit` may be given.
+
+    That one shows that another page follows.
+    """
+    return MessagePage(
+        messages=_read_message_rows(database, connection, campaign, numbers[:limit]),
+        after=numbers[limit - 1] if len(numbers) > limit else None,
+        total=total,
+    )
 
 
 def _read_message_rows(

@@ -87,7 +87,7 @@ class MessageQuery(BaseModel):
     customer: Annotated[str | None, BeforeValidator(_blank_to_none)] = Field(
         None,
         max_length=MAX_CUSTOMER_ID_LENGTH,
-        description="The id, email address or mobile number of one customer.",
+        description="The id, email address or mobile number of the customers.",
     )
     deferred: Annotated[Literal["only"] | None, BeforeValidator(_blank_to_none)] = Field(
         None, description="`only` for messages that a rule deferred."

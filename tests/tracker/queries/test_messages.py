@@ -137,6 +137,18 @@ def test_message_of_a_customer(database: Database) -> None:
     assert find_all(database, batch, MessageFilter(customer="customer17@example.com"))
 
 
+def test_all_messages_to_a_shared_address(database: Database) -> None:
+    people = {number: {"email": "Desk@example.com"} for number in (2, 5, 8, 9, 17)}
+    batch = make_batch(database, Plan(size=20), people)
+    wanted = MessageFilter(customer="desk@example.com")
+    pages = list(read_pages(database, batch, wanted))
+    assert [[message.number for message in page.messages] for page in pages] == [
+        [2, 5, 8],
+        [9, 17],
+    ]
+    assert {page.total for page in pages} == {5}
+
+
 def test_recipients_by_engagement(database: Database) -> None:
     batch = make_busy_batch(database)
     now = batch.campaign.clock.now()
