@@ -83,6 +83,8 @@ def find_messages(
     limit: int,
 ) -> MessagePage:
     """Return at most `limit` matching messages after the previous page's key, `after`."""
+    if wanted.is_deferred and wanted.engagement is not None:  # deferred messages aren't sent yet
+        return MessagePage(messages=(), after=None, total=0)
     if wanted.customer is not None:
         recipients = recipient_numbers(connection, campaign, wanted.customer)
         return _find_by_customer(database, connection, campaign, wanted, recipients, after, limit)
@@ -189,8 +191,6 @@ def _find_by_engagement(
         .order_by(engagements.c.number)
         .limit(limit + 1)
     )
-    if wanted.is_deferred:
-        query = query.where(messages.c.number.in_(_deferred_numbers(campaign)))
     numbers = connection.scalars(query).all()
     return _read_page(database, connection, campaign, numbers, limit, total=None)
 

@@ -185,7 +185,13 @@ def test_only_deferred_messages_match_their_filter(database: Database, scattered
     for wanted, expected in (
         (MessageFilter(is_deferred=True, customer="c50"), [50]),
         (MessageFilter(is_deferred=True, customer="c51"), []),
-        (MessageFilter(is_deferred=True, engagement=Engagement.OPENED), []),
         (MessageFilter(is_deferred=True, statuses=frozenset({Status.NOT_SENT})), []),
     ):
         assert [message.number for message in find_all(database, scattered, wanted)] == expected
+
+
+def test_no_message_is_both_deferred_and_engaged_with(database: Database, scattered: Batch) -> None:
+    """The page says so at once, with a total; other pages of engagement have none."""
+    wanted = MessageFilter(is_deferred=True, engagement=Engagement.OPENED)
+    [page] = read_pages(database, scattered, wanted)
+    assert (list(page.messages), page.total) == ([], 0)
