@@ -127,6 +127,7 @@ class TransitionTimes:
         }
         self.blocked_at_submit_per_second = np.zeros(0, np.int64)
         """Messages in each real second that ended Not Sent after their dispatch."""
+        self._retry_seconds: list[NDArray[np.uint32]] = []
         self.first_arrival: Instant | None = None
         self.last_arrival: Instant | None = None
         self.last_acceptance: Instant | None = None
@@ -147,8 +148,26 @@ class TransitionTimes:
         """
         return self._entered_per_second[status]
 
-    def add_chunk(self, entries: EntryTimes, attempts: int, recorded_at: NDArray[np.int64]) -> None:
-        """Add a chunk of messages of a campaign that allows `attempts`, recorded at these times."""
+    def retries_due_per_second(self, rows: int) -> NDArray[np.int64]:
+        """Return how many messages became due for another attempt in each of `rows` seconds."""
+        seconds = np.concatenate([np.empty(0, np.uint32), *self._retry_seconds])
+        return np.asarray(np.bincount(seconds[seconds < rows], minlength=rows), np.int64)
+
+    def add_chunk(
+        self,
+        entries: EntryTimes,
+        attempts: int,
+        recorded_at: NDArray[np.int64],
+        *,
+        retry_after: int,
+    ) -> None:
+        """Add a chunk of messages of a campaign.
+
+        Args:
+            attempts: times that the campaign submits a message at most.
+            recorded_at: when each message was recorded.
+            retry_after: microseconds from a soft bounce until the next attempt is due.
+        """
         for (status, _), at in entries.items():
             counts = np.bincount(self._real_second(at[at != NOT_ENTERED]))
             self._entered_per_second[status] = _add_counts(self._entered_per_second[status], counts)
@@ -162,10 +181,13 @@ class TransitionTimes:
         self._add_span(QUEUED_TO_GATEWAY, queued, accepted)
         self._add_span(DRIVER_LAG, queued, recorded_at)
         self._add_span(QUEUED_TO_FINAL, queued, _final_times(entries, attempts, missing))
-        for (status, attempt), attempt_accepted in entries.items():
+        for (status, attempt), attempt_entered in entries.items():
             if status is Status.IN_GATEWAY:
                 outcomes = _outcome_times(entries, attempt, missing)
-                self._add_span(GATEWAY_TO_OUTCOME, attempt_accepted, outcomes)
+                self._add_span(GATEWAY_TO_OUTCOME, attempt_entered, outcomes)
+            if status is Status.SOFT_BOUNCED and attempt < attempts:
+                bounced = attempt_entered[attempt_entered != NOT_ENTERED]
+                self._retry_seconds.append(self._real_second(bounced + retry_after))
         self._update_ends(queued[queued != NOT_ENTERED], accepted[accepted != NOT_ENTERED])
 
     def merge(self, other: "TransitionTimes") -> None:
@@ -177,6 +199,7 @@ class TransitionTimes:
         self.blocked_at_submit_per_second = _add_counts(
             self.blocked_at_submit_per_second, other.blocked_at_submit_per_second
         )
+        self._retry_seconds += other._retry_seconds
         ends = (other.first_arrival, other.last_arrival)
         arrivals = [at for at in ends if at is not None]
         acceptances = [] if other.last_acceptance is None else [other.last_acceptance]
@@ -258,7 +281,12 @@ def read_transition_times(
         entries = _read_entry_times(connection, campaign.id, attempts, chunk_first, length)
         numbers = np.arange(chunk_first, chunk_first + length)
         batch = np.searchsorted(recorded.last_number, numbers)
-        times.add_chunk(entries, campaign.attempts, recorded.recorded_at[batch])
+        times.add_chunk(
+            entries,
+            campaign.attempts,
+            recorded.recorded_at[batch],
+            retry_after=campaign.retry_after,
+        )
     return times
 
 

@@ -162,7 +162,7 @@ def _list_faults(run: Run, observations: RunObservations) -> Iterator[tuple[str,
 def _find_order_limit(phase: SendingPhase) -> RunLimit | None:
     """Return the order of the campaigns as the limit, if it kept messages from being sent."""
     seconds = np.arange(len(phase.accepted))
-    is_idle = (phase.waiting == 0) & (phase.accepted == 0)
+    is_idle = (phase.waiting == 0) & (phase.due_retries == 0) & (phase.submitted == 0)
     in_gap = np.zeros(len(seconds), np.bool_)
     waits: list[str] = []
     for gap in phase.gaps:

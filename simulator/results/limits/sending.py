@@ -32,7 +32,7 @@ class GatewayLoad:
     Attributes:
         key: name of the gateway's table in the scenario.
         limit: most messages that it accepts in a real second.
-        ready: messages that waited for it at the end of each second.
+        ready: messages that waited for their first attempt at the end of each second.
         submitted: messages that it accepted in each second, on any attempt.
     """
 
@@ -70,6 +70,9 @@ class SendingPhase:
         waiting: messages that had arrived, and were neither accepted nor Not Sent, at the end of
             each second.
         accepted: first acceptances in each second.
+        submitted: messages that the gateways accepted in each second, on any attempt.
+        due_retries: soft-bounced messages that were due for another attempt at the end of each
+            second.
         gateways: those that have a rate.
         gaps: those of all campaigns that waited for another one.
         step_seconds: time that the tasks of each step took.
@@ -82,6 +85,8 @@ class SendingPhase:
     recorded: float
     waiting: Counts
     accepted: Counts
+    submitted: Counts
+    due_retries: Counts
     gateways: Sequence[GatewayLoad]
     gaps: Sequence[CampaignGap]
     step_seconds: Mapping[Step, float]
@@ -137,6 +142,7 @@ def read_sending_phase(
     rows = max(len(times.entered_per_second(status)) for status in Status)
     accepted = _count_first_acceptances(times, rows)
     arrived = _pad(times.entered_per_second(Status.QUEUED), rows)
+    submitted = _pad(times.entered_per_second(Status.IN_GATEWAY), rows)
     not_sent = _pad(times.entered_per_second(Status.NOT_SENT), rows)
     ids = run.campaign_ids
     return SendingPhase(
@@ -146,6 +152,8 @@ def read_sending_phase(
         recorded=float(times.span_times(DRIVER_LAG).end_seconds.max()),
         waiting=np.cumsum(arrived - accepted - not_sent),
         accepted=accepted,
+        submitted=submitted,
+        due_retries=np.cumsum(times.retries_due_per_second(rows) - (submitted - accepted)),
         gateways=_make_gateway_loads(run, campaign_times, rows),
         gaps=list(_find_gaps(run, campaign_times)),
         step_seconds=read_step_seconds(connection, ids, speed, end),

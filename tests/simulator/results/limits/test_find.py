@@ -31,14 +31,14 @@ from simulator.scenario.faults import FaultSection, InjectedFault
 from simulator.schema import open_database
 from simulator.setup.record import record_run
 from simulator.setup.run import Run
-from tests.support.factory import READY, in_gateway, move, not_sent_for
+from tests.support.factory import READY, in_gateway, in_status, move, not_sent_for
 from tests.support.inline_runs import build_campaign, build_scenario, enqueue_campaign, settle_batch
 from tracker.clock import to_seconds
 from tracker.monitoring import QueueDepth
 from tracker.queries.latencies import QUEUED_TO_GATEWAY, TransitionTimes, read_transition_times
 from tracker.record.check_times import CheckTime
 from tracker.settings import load_settings
-from tracker.status import Reason, Step
+from tracker.status import Reason, Status, Step
 from tracker.store.database import Database
 from workers.checks.base import check
 from workers.queues import QUEUES
@@ -85,6 +85,8 @@ def make_phase(**changes: Any) -> SendingPhase:
         "recorded": 1.0,
         "waiting": np.arange(SECONDS - 1, -1, -1) * RATE,
         "accepted": np.full(SECONDS, RATE),
+        "submitted": np.full(SECONDS, RATE),
+        "due_retries": np.zeros(SECONDS, np.int64),
         "gateways": [],
         "gaps": [],
         "step_seconds": {Step.SUPPRESS: 1.0, Step.SUBMIT: 2.0},
@@ -162,7 +164,12 @@ def test_a_campaign_that_waits_for_another_one_limits_a_run(run: Run) -> None:
     accepted = np.array([5_000, 0, 0, 0, 0, 0, 0, 0, 0, 5_000])
     waiting = np.zeros(SECONDS, np.int64)
     gap = CampaignGap(campaign="second", predecessor="first", begin=0.6, end=9.2)
-    changes: dict[str, Any] = {"accepted": accepted, "waiting": waiting, "last_arrival": 5.0}
+    changes: dict[str, Any] = {
+        "accepted": accepted,
+        "submitted": accepted,
+        "waiting": waiting,
+        "last_arrival": 5.0,
+    }
     limit = find(run, make_samples(), make_phase(**changes, gaps=[gap]))
     assert limit.cause is LimitCause.CAMPAIGN_ORDER
     assert limit.sentence == (
@@ -174,7 +181,8 @@ def test_a_campaign_that_waits_for_another_one_limits_a_run(run: Run) -> None:
         {"gaps": []},
         {"gaps": [replace(gap, begin=6.0)]},
         {"gaps": [gap], "waiting": np.full(SECONDS, 1)},
-        {"gaps": [gap], "accepted": np.full(SECONDS, RATE)},
+        {"gaps": [gap], "submitted": np.full(SECONDS, RATE)},
+        {"gaps": [gap], "due_retries": np.full(SECONDS, 1)},
     )
     for change in other_phases:
         other = find(run, make_samples(), make_phase(**{**changes, **change}))
@@ -500,12 +508,13 @@ def test_what_was_sent_is_read_from_the_record(database: Database, tmp_path: Pat
     assert phase is not None
     assert phase.begin <= phase.last_arrival <= phase.end
     assert phase.accepted.sum() == len(times.span_times(QUEUED_TO_GATEWAY).durations) > 0
-    assert phase.waiting[-1] == 0
+    assert phase.waiting[-1] == phase.due_retries[-1] == 0
     assert set(phase.step_seconds) >= {Step.ENQUEUE, Step.SUPPRESS, Step.VALIDATE, Step.DISPATCH}
     assert all(seconds >= 0 for seconds in phase.step_seconds.values())
     [load] = phase.gateways
     assert (load.key, load.limit) == ("email", 50.0)
     assert load.submitted.sum() > phase.accepted.sum(), "attempts after a soft bounce count, too"
+    assert phase.submitted.sum() == load.submitted.sum()
     assert load.ready[-1] == 0
 
 
@@ -542,3 +551,20 @@ def test_a_message_that_breaks_the_gateway_waits_for_it_no_longer(
     [load] = phase.gateways
     assert load.ready[-1] == 1
     assert times.blocked_at_submit_per_second.sum() == 1
+
+
+@pytest.mark.parametrize(("keys", "due"), [({}, 1), ({"retry_after": "1h"}, 0)])
+def test_a_soft_bounced_message_waits_for_the_gateway_once_it_is_due(
+    database: Database, tmp_path: Path, keys: dict[str, str], due: int
+) -> None:
+    scenario = build_scenario(build_campaign(), gateways={"email": keys})
+    run = record_run(database, scenario, tmp_path, lambda _: None)
+    [batch] = enqueue_campaign(database, run.campaigns[0])
+    move(database, batch, [0], READY, in_gateway(), in_status(Status.SOFT_BOUNCED))
+    with database.read() as connection:
+        own = read_transition_times(connection, run.campaigns[0].campaign)
+        times = TransitionTimes(run.started_at, 1)
+        times.merge(own)
+        phase = read_sending_phase(connection, run, times, [own], {})
+    assert phase is not None
+    assert phase.due_retries[-1] == due
