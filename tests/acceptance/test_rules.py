@@ -6,15 +6,13 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.support.paths import EXAMPLE_RULES, SCENARIOS
-from tests.support.shell import LIMIT_SECONDS, Shell, make_scenario
-from tracker.clock import from_datetime
+from tests.support.shell import LIMIT_SECONDS, Shell, make_scenario, wait_until
 from tracker.status import Reason, Status
 
 PYPROJECT = """
@@ -162,54 +160,36 @@ def test_a_run_with_a_rule_is_proven_except_for_what_the_rule_blocked(
     assert "expected not_sent: unsubscribed, got delivered on attempt 1" in ran.stdout
 
 
-QUIET_UNTIL_EIGHT = """
-name = "morning"
-seed = 4
+DEFER_UNTIL_MORNING = '''
+from datetime import datetime, timedelta
+from pathlib import Path
 
-[clock]
-start = 2026-06-15T06:59:40Z
-
-[rules.quiet_hours]
-begin = 21
-end = 8
-time_zone = "UTC"
-
-[rules.hold_out]
-percent = 0
-
-[gateways.email]
-latency = { median = "50ms", p99 = "100ms" }
-hard_bounce = 0.1
-
-[[campaigns]]
-name = "breakfast"
-channel = "email"
-audience = 300
-defects = { email_missing = 0.1 }
-"""
-"""Messages wait for twenty seconds: time enough for their first judgement on a busy machine."""
-
-EIGHT = from_datetime(datetime(2026, 6, 15, 7, tzinfo=UTC))
-"""Eight o'clock in London, where all mobile numbers of generated customers are from."""
+from workers.candidates import Candidate
+from workers.checks.base import Defer, check
 
 
-def test_messages_that_a_rule_defers_are_sent_in_the_morning(
-    shell: Shell, example_rules: Path
-) -> None:
-    ran = shell.run(
-        *("simulate", shell.write("morning.toml", QUIET_UNTIL_EIGHT)),
-        settings={"PYTHONPATH": str(example_rules)},
-    )
-    assert ran.returncode == 0, ran.stdout + ran.stderr
-    assert "✔ passed" in ran.stdout
-    assert "✔ matches prediction: 300 of 300 messages" in ran.stdout
-    [report] = shell.reports()
-    sent, not_sent = report["sent"]["total"], report["not_sent"]
-    assert not_sent["total"] == not_sent["incomplete_or_invalid"]["email_missing"] == 300 - sent > 0
-    judged_at = "SELECT min(started_at) FROM steps WHERE step = 'suppress'"
-    assert 0 < shell.query_number(judged_at) < EIGHT
-    dispatched_at = f"SELECT min(at) FROM transitions WHERE status = {Status.ABOUT_TO_BE_SENT:d}"  # noqa: S608
-    assert shell.query_number(dispatched_at) >= EIGHT
+@check("custom_rule", step="suppress", order=1)
+def even_numbers(candidate: Candidate, now: datetime) -> bool | Defer:
+    """Defer messages until there is a file."""
+    is_morning = Path(__file__).with_name("morning").exists()
+    return False if is_morning else Defer(now + timedelta(milliseconds=100))
+'''
+
+
+def test_deferred_messages_go_out_when_their_rule_lets_them(shell: Shell, acme: Path) -> None:
+    (acme / "acme_rules.py").write_text(DEFER_UNTIL_MORNING)
+    scenario = shell.write("small.toml", make_scenario(email=60, sms=30, median="50ms"))
+    started = shell.start("simulate", scenario, settings={"PYTHONPATH": str(acme)})
+    deferred = "SELECT count(*) FROM batches WHERE deferred > 0"
+    wait_until(lambda: shell.query_number(deferred) == 2, "a batch of each campaign waits")
+    dispatched = f"SELECT count(*) FROM transitions WHERE status = {Status.ABOUT_TO_BE_SENT:d}"  # noqa: S608
+    assert shell.query_number(dispatched) == 0
+    (acme / "morning").touch()
+    assert started.wait() == 0, started.stderr_text
+    output = started.stdout.read_text()
+    assert "✔ passed" in output
+    assert "every message matches its prediction" in output
+    assert shell.query_number(dispatched) > 60
 
 
 def test_a_missed_expectation_gives_99_and_an_unknown_rule_2(
