@@ -99,6 +99,9 @@ def _measure_flush(bench: DatabaseBenchmark, undisturbed: list[PipelineMeasureme
     bench.figures["undisturbed"] = run.as_json()
     bench.figures["flushed"] = flushed.as_json()
     bench.figures["went_on_after"] = delay
+    if not flushed.faults:
+        bench.log("the run ended before its broker was flushed; not compared")
+        return
     seconds = median(other.command_seconds for other in undisturbed)
     requeued = "" if delay is None else f", re-queued after {delay:.1f} s"
     bench.add_line(

@@ -5,17 +5,17 @@ import io
 import json
 import os
 import re
+import shlex
 import shutil
 import sqlite3
 import subprocess
-import sys
 from collections.abc import Callable
 from contextlib import closing
 from typing import Any
 
 import pytest
 
-from tests.support.shell import LIMIT_SECONDS, FinishedRun, Shell, without_times
+from tests.support.shell import LIMIT_SECONDS, MODULE, FinishedRun, Shell, without_times
 from tracker.output.report_lines import SHARES_MEANING
 
 TASK_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -361,7 +361,7 @@ def test_control_characters_in_names_are_escaped(tampered: Callable[[str], Shell
 
 
 def test_output_into_a_pipe(on_sqlite: FinishedRun) -> None:
-    command = f"'{sys.executable}' -m simulator report | head -1"
+    command = f"{shlex.join(MODULE)} report | head -1"
     ended = subprocess.run(
         ["sh", "-c", command],
         cwd=on_sqlite.shell.folder,
@@ -386,7 +386,7 @@ def test_closed_pipe_ends_the_command_quietly(
     os.close(reading)
     try:
         ended = subprocess.run(
-            [sys.executable, "-m", "simulator", *command],
+            [*MODULE, *command],
             cwd=on_sqlite.shell.folder,
             env=on_sqlite.shell.environment,
             stdout=writing,
@@ -411,7 +411,7 @@ def test_terminal_without_unicode(on_sqlite: FinishedRun) -> None:
 def test_full_disk_is_an_error(on_sqlite: FinishedRun) -> None:
     with open("/dev/full", "w") as full:
         ended = subprocess.run(
-            [sys.executable, "-m", "simulator", "report"],
+            [*MODULE, "report"],
             cwd=on_sqlite.shell.folder,
             env=on_sqlite.shell.environment,
             stdout=full,
