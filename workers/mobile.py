@@ -15,7 +15,7 @@ MAX_E164_LENGTH = 16
 
 
 class NumberRule(StrEnum):
-    """Which numbers count as mobile numbers.
+    """A rule that says which numbers count as mobile numbers.
 
     VALID: numbers of a range that is in use for mobile phones, and numbers reserved for fiction.
     POSSIBLE: all numbers of a length that their country has.

@@ -71,10 +71,10 @@ def _is_utf_8(path: Path) -> bool:
     for chunk in _read_chunks(path):
         text = decoder.decode(chunk)
         if not text.isascii():
-            outside = [character for character in text if not character.isascii()]
-            escaped = sum("\udc80" <= character <= "\udcff" for character in outside)
+            others = [character for character in text if not character.isascii()]
+            escaped = sum("\udc80" <= character <= "\udcff" for character in others)
             broken += escaped
-            sound += len(outside) - escaped
+            sound += len(others) - escaped
     return broken <= MAX_BROKEN_SHARE * (sound + broken)
 
 

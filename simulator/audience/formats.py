@@ -83,7 +83,7 @@ def _validate_targets(columns: dict[str, str]) -> dict[str, str]:
 
 
 class AudienceFormat(ScenarioSection):
-    """How an audience file is read.
+    """The format of an audience file.
 
     Without `columns`, the file has the columns and the notation of an audience file, and only the
     other keys apply. With `columns`, the usual notations of exports are read, too.

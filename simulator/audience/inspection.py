@@ -30,7 +30,7 @@ REGION_COLUMN = "region"
 
 @dataclass
 class ColumnValues:
-    """What the values of a column look like.
+    """A summary of the values of a column.
 
     Attributes:
         column: the column that its heading means, or None.
@@ -69,7 +69,7 @@ class ColumnValues:
 
 @dataclass(frozen=True, kw_only=True)
 class Inspection:
-    """What is known of an audience file.
+    """The contents of an audience file, as far as they are known.
 
     Attributes:
         format: the format that was guessed, with a target for each heading.
@@ -108,7 +108,7 @@ def inspect_audience_file(
         UsageError: the file can't be read, or has no header.
     """
     encoding, separator, values = _read_file(path, encoding, separator)
-    orders = _sum_orders(values)
+    orders, counts, messages = _sum_orders(values), ProblemCounts(), dict[RejectCause, str]()
     section = AudienceSection.model_validate(
         {
             "file": path.name,
@@ -119,9 +119,7 @@ def inspect_audience_file(
             "date_order": _choose_order(orders),
         }
     )
-    counts, messages = ProblemCounts(), dict[RejectCause, str]()
-    is_own = is_own_format(section)
-    as_read = section.model_copy(update={"columns": None}) if is_own else section
+    as_read = section.model_copy(update={"columns": None}) if is_own_format(section) else section
     for row in read_customers(AudienceFile.in_folder(path.parent, as_read), counts):
         if isinstance(row, RejectedRow):
             messages.setdefault(row.cause, row.message)

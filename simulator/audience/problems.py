@@ -24,7 +24,7 @@ class _Described(StrEnum):
 
 
 class RejectCause(_Described):
-    """Why a row is left out."""
+    """A cause for which a row is left out."""
 
     CELL_COUNT = "cell_count", "more cells than the header has"
     UNBALANCED_QUOTE = "unbalanced_quote", "a quote that is never closed, or closed too early"
@@ -36,7 +36,7 @@ class RejectCause(_Described):
 
 
 class Repair(_Described):
-    """What is repaired in a row, or skipped, without a loss."""
+    """A repair of a row, or a row that is skipped without a loss."""
 
     INVISIBLE_CHARACTERS = (
         "invisible_characters",
@@ -48,7 +48,7 @@ class Repair(_Described):
 
 
 class MobileProblem(_Described):
-    """Why a mobile number can't be used. The customer is imported without it."""
+    """A cause for which a mobile number can't be used. The customer is imported without it."""
 
     SPREADSHEET = "spreadsheet", "a spreadsheet has rounded it, as in 9.99E9"
     DATE = "date", "a date"

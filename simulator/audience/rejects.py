@@ -85,7 +85,7 @@ def check_rejects(
     if counts.customers and counts.rejects <= allowed:
         return
     rows = pluralize(counts.rows, "row")
-    found = (
+    problem = (
         f"{counts.rejects:,} of {rows} ({100 * counts.rejects / counts.rows:.1f} %) could not be"
         f" read; expected at most {100 * share:g} % (max_rejects)"
         if counts.customers
@@ -97,12 +97,12 @@ def check_rejects(
         for cause in RejectCause
         if (count := counts.by_problem[cause])
     )
-    raise TooManyRejects("\n".join((f"{path}: {found}", *causes)), rejects_file)
+    raise TooManyRejects("\n".join((f"{path}: {problem}", *causes)), rejects_file)
 
 
 @dataclass(frozen=True, kw_only=True)
 class AudienceImport:
-    """What became of the rows of an audience file.
+    """The result of an import of an audience file.
 
     Attributes:
         audience: the audience file.

@@ -28,7 +28,7 @@ MAX_SAMPLE_CHARACTERS = 60
 
 
 class OtherColumns(StrEnum):
-    """What happens to columns without a known meaning."""
+    """The treatment of columns without a known meaning."""
 
     IGNORE = "ignore"
     FIELD = "field"

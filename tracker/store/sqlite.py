@@ -114,10 +114,10 @@ def create_sqlite_engine(url: sa.URL, must_exist: bool) -> Engine:
             f"Python's SQLite is {sqlite3.sqlite_version}; sendtrace needs 3.35 or newer"
         )
     url = url.set(drivername="sqlite+pysqlite")
-    known = ("uri", *URI_OPTIONS) if "uri" in url.query else ("uri",)
+    options = ("uri", *URI_OPTIONS) if "uri" in url.query else ("uri",)
     for option in url.query:
-        if option not in known:
-            expected = join_with_or(known)
+        if option not in options:
+            expected = join_with_or(options)
             raise UsageError(f"database URL: unknown option {option!r}; expected {expected}")
     name = url.database or ":memory:"
     if ":memory:" in name or url.query.get("mode") == "memory":
