@@ -62,10 +62,11 @@ task_publish_retry_policy = {
     "interval_max": 2,
 }
 
-# A step on a large batch takes seconds, and workers/steps/limits.py stops it after a minute. This
-# limit is for a process that can't even be stopped so. After visibility_timeout the broker gives an
-# unacknowledged task to another worker, so that must be longer.
-task_time_limit = 120
+# A step on a large batch takes seconds, and workers/steps/limits.py stops it after a minute, or two
+# while a gateway waits for the reply to a message. This limit is for a process that can't even be
+# stopped so. After visibility_timeout the broker gives an unacknowledged task to another worker, so
+# that must be longer.
+task_time_limit = 150
 broker_transport_options = {
     "visibility_timeout": 180,
     "health_check_interval": 10,

@@ -10,7 +10,8 @@ from pydantic import BaseModel
 
 from docs.scenario_schema import SCHEMA_HEADER, TABLES, build_schema, describe_keys
 from simulator.figures import Unit
-from simulator.scenario.sections import CampaignSection, GatewaySection
+from simulator.scenario.gateways import GatewaySection
+from simulator.scenario.sections import CampaignSection
 from simulator.scenario.thresholds import LIMIT_FORMATS, ThresholdSection
 from simulator.world.behaviour import GatewayBehaviour, ServiceFailures
 from simulator.world.defects import PLANTABLE_REASONS, explain_unplantable

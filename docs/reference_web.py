@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from fastapi import FastAPI
+from pydantic import BaseModel
 
 from simulator.web.runs import RUNS_SECTION
 from tracker.web import api
@@ -37,6 +38,12 @@ $ curl -N -H "Authorization: Bearer $SENDTRACE_TOKEN" "http://127.0.0.1:8080/api
   `SENDTRACE_SHOW_CONTACTS=1` is set.
 - Lists of messages are paged: `next` is the `after` of the following page, null at the end."""
 
+INBOUND_ITEMS: Mapping[str, type[BaseModel]] = {
+    "POST /api/receipts": ReceiptIn,
+    "POST /api/engagement": EngagementIn,
+}
+"""The items of the lists that requests report."""
+
 INBOUND_TEXT = f"""\
 A gateway that isn't polled reports receipts and engagement itself. A report is a JSON list of 1 to
 {MAX_REPORT_ITEMS:,} items, at most {MAX_REPORT_BYTES // 1_000_000} MB, as `application/json` or
@@ -69,7 +76,18 @@ $ curl -H "Authorization: Bearer $SENDTRACE_TOKEN" -H "Content-Type: application
 - `unsubscribed` and `spam` keep the customer from further messages at once, whether the message
   arrived or not. The report counts them once the message is delivered.
 - An email that was unsubscribed from or clicked counts as opened, too. For an SMS, `unsubscribed`
-  (STOP) implies nothing else, and `opened` is refused."""
+  (STOP) implies nothing else, and `opened` is refused.
+
+A bounce message that comes back by email is reported as it is, for example by the mail server that
+receives it:
+
+```console
+$ curl -H "Authorization: Bearer $SENDTRACE_TOKEN" -H "Content-Type: message/rfc822" \\
+    --data-binary @bounce.eml http://127.0.0.1:8080/api/bounces
+{{"taken":1,"batches":1,"queued":true,"refused":[]}}
+```
+
+[SMTP](gateways.md#bounce-messages) says what becomes of it."""
 
 METRICS_HEADER = f"""\
 # Metrics
@@ -153,8 +171,9 @@ def _operation_lines(request: str, operation: Mapping[str, Any]) -> Iterator[str
         ],
     )
     if "inbound" in operation["tags"]:
-        item = ReceiptIn if request.endswith("receipts") else EngagementIn
-        yield from _field_table(item.model_json_schema())
+        item = INBOUND_ITEMS.get(request)
+        if item is not None:
+            yield from _field_table(item.model_json_schema())
 
 
 def _object_lines(name: str, model: Mapping[str, Any]) -> Iterator[str]:

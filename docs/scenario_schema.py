@@ -16,6 +16,7 @@ from pydantic import BaseModel
 
 from simulator.audience.formats import AudienceSection
 from simulator.scenario.faults import FaultKind, FaultSection
+from simulator.scenario.gateways import GatewaySection
 from simulator.scenario.load import (
     BLAST_KEYWORD,
     LoadSection,
@@ -29,7 +30,6 @@ from simulator.scenario.sections import (
     ChannelSection,
     ClockSection,
     CouponSeriesSection,
-    GatewaySection,
     MessageLimitSection,
     OrganizationSection,
 )

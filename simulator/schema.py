@@ -30,7 +30,7 @@ from tracker.store.schema.metadata import NAMING_CONVENTION, sql_code_list
 SIMULATOR_MIGRATIONS = Migrations(
     layer="simulator",
     versions=Path(__file__).parent / "migrations" / "versions",
-    head="0002_initial",
+    head="0003_initial",
 )
 
 GATEWAY_OUTCOMES = LEGAL_TRANSITIONS[Status.IN_GATEWAY]
@@ -121,8 +121,8 @@ run_setups = Table(
     Column("folder", Text, nullable=False),
     Column("rejects", Text, nullable=False),
     comment="What a started run has besides its definition. scenario_file: path of the definition."
-    " folder: where its files are. rejects: a JSON list of audience files with rows that could not"
-    " be read.",
+    " folder: where its files are. rejects: a JSON list of the imported audience files"
+    " with counts of their rows.",
 )
 
 run_drivers = Table(

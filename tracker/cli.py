@@ -1,4 +1,4 @@
-"""The commands on the record: report, trace, rollup, verify.
+"""The commands on the record: report, trace, confirm, rollup, verify.
 
 What only one command needs is imported in that command: `sendtrace report` starts in half the time
 that all imports take.
@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from datetime import date
+from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -139,6 +140,53 @@ def trace(
         print(json.dumps(timeline.as_json(), indent=2))
     else:
         print(escape_control_characters(format_timeline(timeline, zone)))
+
+
+class ConfirmedOutcome(StrEnum):
+    """What a person found out about an unconfirmed message."""
+
+    DELIVERED = "delivered"
+    BOUNCED = "bounced"
+
+
+@exit_on_error
+def confirm(
+    context: typer.Context,
+    campaign: Annotated[str, typer.Argument(help="Name of the campaign.")],
+    number: Annotated[int, typer.Argument(help="Number of the message; the first is 0.")],
+    outcome: Annotated[
+        ConfirmedOutcome,
+        typer.Argument(help="Whether it was delivered, or bounced for good."),
+    ],
+    run: RunOption = None,
+    database: DatabaseOption = None,
+) -> None:
+    """Record what became of a message that got no reply.
+
+    Such a message is in the gateway, with the detail `unconfirmed`. It isn't sent again. Without a
+    receipt, a bounce or this command it counts as not delivered after a day, or after the time
+    that `unconfirmed_after` sets.
+
+    Examples: sendtrace confirm newsletter 4711 delivered
+    """
+    from tracker.record.journal import Author, open_entry
+    from tracker.record.receipts import Receipt, apply_receipts
+    from tracker.record.unconfirmed import load_batch_of_unconfirmed
+    from tracker.status import Status, Step
+
+    is_delivered = outcome is ConfirmedOutcome.DELIVERED
+    status = Status.DELIVERED if is_delivered else Status.HARD_BOUNCED
+    with open_database(database, context.obj) as opened:
+        with opened.read() as connection:
+            [selected] = find_selected_campaigns(connection, campaign, run)
+            batch, attempt = load_batch_of_unconfirmed(connection, selected, number)
+        now = batch.campaign.clock.now()
+        author = Author(worker="sendtrace confirm")
+        with open_entry(opened, batch, Step.DELIVER, author, started_at=now) as entry:
+            apply_receipts(
+                entry, [Receipt(number, attempt, status, now, detail="confirmed by a person")]
+            )
+    print(f"message {number} of campaign {selected.name}: {status.slug}")
 
 
 @exit_on_error

@@ -9,6 +9,7 @@ from datetime import timedelta
 from celery import Celery, chain
 from celery.canvas import Signature
 
+from tracker.clock import Instant
 from tracker.queries.next_step import CHECK_CHAIN, MAX_COUNTDOWN
 from tracker.status import Step
 from workers.queues import format_task_arguments, task_name
@@ -22,6 +23,7 @@ class StepArguments:
         is_retry: whether the step may have failed on the batch, or killed its process, before.
         is_one_off: whether the batch has another task, so nothing follows this one.
         unavailable_count: how many times in a row the gateway was unavailable.
+        unavailable_since: when it was so for the first of these times, on the run's clock.
         refund_first: the first message of the segment whose latest try doesn't count, if any.
     """
 
@@ -30,6 +32,7 @@ class StepArguments:
     is_retry: bool = False
     is_one_off: bool = False
     unavailable_count: int = 0
+    unavailable_since: Instant | None = None
     refund_first: int | None = None
 
     def first_try(self) -> "StepArguments":

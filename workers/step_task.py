@@ -63,6 +63,8 @@ def run_step(task: StepTask, step: Step, work: StepFunction, arguments: StepArgu
         batch=batch,
         author=Author(worker=task.request.hostname or "unknown", task_id=task.request.id),
         is_last_try=task.request.retries >= task.max_retries,
+        unavailable_count=arguments.unavailable_count,
+        unavailable_since=arguments.unavailable_since,
     )
     following = None
     with (
@@ -110,7 +112,11 @@ def restarting_while_gateway_unavailable(
             error=error,
         )
         logger.warning("gateway unavailable: %s", fields)
-        later = replace(arguments.first_try(), unavailable_count=count + 1)
+        later = replace(
+            arguments.first_try(),
+            unavailable_count=count + 1,
+            unavailable_since=arguments.unavailable_since or batch.campaign.clock.now(),
+        )
         raise task.restart(later, error, delay) from error
 
 

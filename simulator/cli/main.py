@@ -45,6 +45,9 @@ COMMANDS = {
     "recover": CommandEntry("simulator.cli.stack:recover", "Re-queue stalled batches, once."),
     "report": CommandEntry("tracker.cli:report", "Print the Live Monitoring Report."),
     "trace": CommandEntry("tracker.cli:trace", "Print the timeline of one message."),
+    "confirm": CommandEntry(
+        "tracker.cli:confirm", "Record what became of a message that got no reply."
+    ),
     "rollup": CommandEntry("tracker.cli:rollup", "Update the daily engagement counts."),
     "verify": CommandEntry(
         "simulator.cli.verify:verify", "Check the invariants against the recorded rows."

@@ -13,7 +13,7 @@ from simulator.scenario.plan import PlannedCampaign
 from simulator.setup.census import ImportedAudience
 from simulator.setup.run import RunCampaign
 from tracker.clock import to_datetime, to_microseconds
-from tracker.queries.blocking_checks import read_messages_by_check
+from tracker.queries.failures import read_messages_by_check
 from tracker.queries.judging_times import JudgedBatches, read_dispatch_times, read_judged_batches
 from workers.checks.base import shipped_check_names
 

@@ -11,10 +11,10 @@ from pathlib import Path
 
 from simulator.audience.formats import AudienceFile, AudienceSection
 from simulator.scenario.arrivals import ArrivalShape
+from simulator.scenario.gateways import GatewaySection
 from simulator.scenario.sections import (
     CampaignSection,
     ChannelSection,
-    GatewaySection,
     OrganizationSection,
 )
 from simulator.scenario.tables import ScenarioFile
@@ -149,7 +149,7 @@ def _plan_campaign(
     audience: PlannedAudience,
     predecessors: frozenset[str],
 ) -> PlannedCampaign:
-    organization = _find_organization(file, campaign)
+    organization = _resolve_organization(file, campaign)
     series = campaign.coupon_series
     return PlannedCampaign(
         name=campaign.name,
@@ -224,6 +224,22 @@ def _find_owner(file: ScenarioFile, campaign: CampaignSection) -> CampaignSectio
 def _find_organization(file: ScenarioFile, campaign: CampaignSection) -> OrganizationSection:
     key = campaign.organization
     return file.organization if key is None else file.organizations[key]
+
+
+def _resolve_organization(file: ScenarioFile, campaign: CampaignSection) -> OrganizationSection:
+    """Return a campaign's organization with its default limit of hard bounces.
+
+    A real server's reply that counts as a hard bounce leaves no doubt, so one is enough.
+    """
+    organization = _find_organization(file, campaign)
+    is_real = any(
+        not _find_gateway(file, other).is_simulated
+        for other in file.campaigns
+        if other.organization == campaign.organization
+    )
+    if is_real and "hard_bounce_limit" not in organization.model_fields_set:
+        return organization.model_copy(update={"hard_bounce_limit": 1})
+    return organization
 
 
 def _find_gateway(file: ScenarioFile, campaign: CampaignSection) -> GatewaySection:

@@ -1,7 +1,7 @@
 """The tables of a scenario file, checked one at a time."""
 
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Annotated, Self
 
@@ -20,8 +20,6 @@ from simulator.scenario.load import LoadSection
 from simulator.values import (
     BounceLimit,
     ClockTime,
-    Count,
-    Duration,
     Flag,
     InvalidKey,
     Name,
@@ -30,7 +28,7 @@ from simulator.values import (
     format_value,
     validate_text,
 )
-from simulator.world.behaviour import SIMULATED_GATEWAY_KIND, GatewayBehaviour, validate_share_sum
+from simulator.world.behaviour import validate_share_sum
 from simulator.world.defects import PLANTABLE_REASONS, explain_unplantable
 from tracker.clock import Instant, SystemClock, from_datetime
 from tracker.record.allowance import MAX_MESSAGE_LIMIT, MAX_MESSAGE_LIMIT_DAYS
@@ -38,13 +36,9 @@ from tracker.settings import to_local_time
 from tracker.status import Channel, Reason
 from tracker.text import suggest_similar
 from workers.candidates import validate_requirements
-from workers.plugins import PluginGroup, list_plugin_names
 
 MAX_CAMPAIGN_MESSAGES = 100_000_000
 """Messages of a campaign; a larger number is a typing error."""
-
-SMTP_RETRY_DELAY = timedelta(minutes=1)
-"""Default delay before the next attempt at a real gateway, which servers expect."""
 
 PLANTABLE_SLUGS = tuple(reason.slug for reason in PLANTABLE_REASONS)
 
@@ -88,13 +82,6 @@ def _parse_expected_file(value: object) -> Path | None:
     raise ValueError(f'got {format_value(value)}; expected a file like "expected.csv"')
 
 
-def _validate_gateway_kind(kind: str) -> str:
-    kinds = list_plugin_names(PluginGroup.GATEWAYS)
-    if kind not in kinds:
-        raise ValueError(f"unknown gateway {kind!r}{suggest_similar(kind, kinds)}")
-    return kind
-
-
 class MessageLimitSection(ScenarioSection):
     """The number of messages that a customer may get in a period."""
 
@@ -132,7 +119,8 @@ class OrganizationSection(ScenarioSection):
     ] = None
     """How many messages a customer may get; default: unlimited."""
     hard_bounce_limit: Annotated[BounceLimit, Field(examples=[2])] = 2
-    """Hard bounces on a channel after which a customer is suppressed there."""
+    """Hard bounces on a channel after which a customer is suppressed there. The default is 1 for an
+    organization with a campaign whose gateway isn't simulated."""
     soft_bounce_limit: Annotated[BounceLimit, Field(examples=[3])] = 3
     """Soft bounces on a channel, since the last delivery, after which a customer is suppressed."""
     email: Annotated[ChannelSection, Field(examples=[{"sender": "Acme Mail"}])] = ChannelSection()
@@ -263,50 +251,6 @@ class CampaignSection(ScenarioSection):
             if why_not:
                 raise InvalidKey(f"defects.{slug}", why_not)
         return self
-
-
-class GatewaySection(GatewayBehaviour):
-    """A gateway that accepts messages for delivery.
-
-    The default gateway accepts and delivers everything at once.
-    """
-
-    kind: Annotated[
-        str, AfterValidator(_validate_gateway_kind), Field(examples=["simulated", "smtp"])
-    ] = SIMULATED_GATEWAY_KIND
-    """Installed gateway: `simulated`, `smtp`, or one of another package."""
-    enabled: Annotated[Flag, Field(examples=[False])] = True
-    """Whether the gateway is configured for use. Otherwise it blocks all messages."""
-    attempts: Annotated[int, Field(ge=1, le=100, strict=True, examples=[3])] = 3
-    """Times that a message is submitted at most; it is submitted again after a soft bounce."""
-    rate: Annotated[Count | None, Field(examples=[2_000])] = None
-    """Messages per second of simulated time, all workers and campaigns together; default:
-    unlimited."""
-    retry_after: Annotated[Duration | None, Field(examples=["5m"])] = None
-    """Delay between a soft bounce and the next attempt; default: none for a simulated gateway, a
-    minute for others."""
-
-    @model_validator(mode="after")
-    def _validate_simulated_keys(self) -> Self:
-        simulated_keys = sorted(self.model_fields_set & GatewayBehaviour.model_fields.keys())
-        if simulated_keys and not self.is_simulated:
-            raise InvalidKey(
-                simulated_keys[0],
-                f'got a key of simulated gateways; expected none of them with kind = "{self.kind}"',
-            )
-        return self
-
-    @property
-    def is_simulated(self) -> bool:
-        """True if the gateway is simulated."""
-        return self.kind == SIMULATED_GATEWAY_KIND
-
-    @property
-    def retry_delay(self) -> timedelta:
-        """Simulated time between a soft bounce and the next attempt."""
-        if self.retry_after is not None:
-            return self.retry_after
-        return timedelta() if self.is_simulated else SMTP_RETRY_DELAY
 
 
 class CouponSeriesSection(ScenarioSection):

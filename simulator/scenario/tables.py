@@ -9,11 +9,11 @@ from simulator.audience.formats import AudienceSection
 from simulator.figures import RESERVED_NAMES, is_known_early
 from simulator.scenario.expectations import Expectation, parse_expectations
 from simulator.scenario.faults import FaultSection
+from simulator.scenario.gateways import GatewaySection
 from simulator.scenario.sections import (
     CampaignSection,
     ClockSection,
     CouponSeriesSection,
-    GatewaySection,
     OrganizationSection,
 )
 from simulator.scenario.thresholds import (

@@ -206,6 +206,8 @@ class _RunRecorder:
                     enabled=gateway.enabled,
                     rate=gateway.rate,
                     retry_after=to_microseconds(gateway.retry_delay),
+                    replies=gateway.replies_as_json,
+                    unconfirmed_after=to_microseconds(gateway.unconfirmed_delay),
                 )
         return self._gateways[key]
 

@@ -14,7 +14,7 @@ from simulator.pages.result_text import format_result
 from simulator.results.result import RunResult
 from tests.support.inline_runs import assert_passed, build_campaign, build_scenario, run_scenario
 from tests.support.plugins import plugin_installer
-from tracker.queries.blocking_checks import read_messages_by_check
+from tracker.queries.failures import read_messages_by_check
 from tracker.status import Reason, Status
 from tracker.store.database import Database
 from workers.checks import base

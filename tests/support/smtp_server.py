@@ -25,6 +25,11 @@ from tracker.clock import SystemClock
 
 HOST = "127.0.0.1"
 
+REFUSING_FILE = "refusing"
+"""While a file of this name is in the server's folder, it refuses to relay any message."""
+
+SLOW_REPLY_SECONDS = 1.5
+
 
 @dataclass(frozen=True)
 class SmtpServerProcess:
@@ -75,6 +80,8 @@ class MailHandler:
     async def handle_RCPT(  # noqa: N802  # aiosmtpd calls it
         self, server: SMTP, _session: Session, envelope: Envelope, address: str, _options: Any
     ) -> str:
+        if (self._log.parent / REFUSING_FILE).exists():
+            return "554 5.7.1 relaying denied"
         name = address.partition("@")[0].partition("+")[0]
         match name:
             case "refuse":
@@ -89,17 +96,21 @@ class MailHandler:
                 await asyncio.sleep(60)
             case "closing":
                 return "421 4.3.2 going down"
+            case "full":
+                return "552 5.2.2 the mailbox is full"
         envelope.rcpt_tos.append(address)
         return "250 2.1.5 ok"
 
     async def handle_DATA(  # noqa: N802
-        self, _server: SMTP, session: Session, envelope: Envelope
+        self, server: SMTP, session: Session, envelope: Envelope
     ) -> str:
         to, peer = envelope.rcpt_tos[0], session.peer
         assert peer is not None
         assert to is not None
         if to.startswith("reject"):
             return "554 5.7.1 message rejected"
+        if to.startswith("suspicious"):
+            return "421 4.7.0 suspicious, try again later"
         assert isinstance(envelope.content, bytes)
         message = message_from_bytes(envelope.content, policy=policy.default)
         entry = {
@@ -111,6 +122,11 @@ class MailHandler:
         }
         with self._log.open("a") as log:
             log.write(json.dumps(entry) + "\n")
+        if to.startswith("vanish"):
+            assert isinstance(server.transport, asyncio.WriteTransport)
+            server.transport.abort()
+        if to.startswith("slow"):
+            await asyncio.sleep(SLOW_REPLY_SECONDS)
         return "250 2.0.0 accepted"
 
 

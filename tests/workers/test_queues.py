@@ -198,7 +198,7 @@ def visible_too_early(conf: Any) -> None:
         (no_broker, ["SENDTRACE_BROKER_URL"]),
         (empty_broker, ["SENDTRACE_BROKER_URL"]),
         (broker_with_an_option, ["'visibility_timeout'"]),
-        (visible_as_long_as_a_task_may_take, ["visibility_timeout (120 s)", "(120 s)"]),
+        (visible_as_long_as_a_task_may_take, ["visibility_timeout (150 s)", "(150 s)"]),
         (visible_too_early, ["visibility_timeout (3600 s)", "task_time_limit (3601 s)"]),
     ],
 )

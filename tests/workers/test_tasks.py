@@ -57,10 +57,14 @@ def test_a_batch_returns_however_often_its_gateway_was_unavailable(
     batch: Batch, loop: TaskLoop, caplog: pytest.LogCaptureFixture, step: Step, count: int
 ) -> None:
     loop.resources.gateway = UnavailableGateway()
-    loop.enqueue(batch, step, unavailable_count=count)
+    begun = batch.campaign.clock.now()
+    earlier = {"unavailable_count": count, "unavailable_since": begun - 1} if count else {}
+    loop.enqueue(batch, step, **earlier)
     with caplog.at_level(logging.WARNING, "workers"):
         loop.run_next()
     [again] = loop.queue
+    since = again.kwargs.pop("unavailable_since")
+    assert since == begun - 1 if count else begun <= since <= batch.campaign.clock.now()
     key = {"campaign": batch.campaign.id, "batch": batch.batch}
     assert (again.name, again.kwargs) == (task_name(step), {**key, "unavailable_count": count + 1})
     assert again.countdown is not None

@@ -15,6 +15,7 @@ from sqlalchemy import Connection, Select
 from tracker.audit import bounces, engagement, messages
 from tracker.audit.credit import find_wrong_credit
 from tracker.audit.deferrals import find_wrong_deferral_counts
+from tracker.audit.unconfirmed import find_wrong_unconfirmed_counts
 from tracker.campaign_states import CampaignState
 from tracker.errors import UnreadableRecord
 from tracker.queries.campaign_state import read_run_states
@@ -193,6 +194,12 @@ INVARIANTS = (
         "deferrals",
         "Every batch counts its deferred messages and knows the first due time; all are queued.",
         find_wrong_deferral_counts,
+    ),
+    QueryInvariant(
+        "unconfirmed",
+        "Every batch counts its messages in the gateway that got no reply, and knows when the first"
+        " of them is given up.",
+        find_wrong_unconfirmed_counts,
     ),
     QueryInvariant(
         "last_transition",

@@ -28,6 +28,8 @@ MEANINGS = {
     "sent.x": "Not delivered + In gateway; Sent = Delivered + Bounced + X.",
     "sent.not_delivered": "The gateway gave up, without a bounce.",
     "sent.in_gateway": "Accepted by the gateway; the outcome isn't known yet.",
+    "sent.unconfirmed": "Handed over to the gateway, which didn't reply; not sent again. A part of"
+    " In gateway.",
     "sent.spam": "Recipients who marked the email as spam.",
     "sent.unsubscribed": "Recipients who unsubscribed from marketing: from an email after they"
     " opened it, from SMS with STOP.",
@@ -77,7 +79,7 @@ class LineKind(Enum):
     COUNT = auto()
     """Messages of any kind."""
     PART = auto()
-    """Messages that are deferred or scheduled, which few campaigns have."""
+    """Messages that are deferred, unconfirmed or scheduled, which few campaigns have."""
     REASON = auto()
     """Messages that are Not Sent for one reason."""
     CAUSE = auto()
@@ -168,6 +170,7 @@ def _sent_lines(report: Report, zone: tzinfo) -> Iterator[ReportLine]:
         _line(sent, 2, "In gateway", "sent.in_gateway", in_gateway),
         note=describe_missing_receipts(report.missing_receipts),
     )
+    yield _line(sent, 3, "Unconfirmed", "sent.unconfirmed", report.unconfirmed, LineKind.PART)
 
 
 def has_engagement(report: Report) -> bool:

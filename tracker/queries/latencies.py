@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection
 
 from tracker.clock import Instant, to_real_seconds, to_seconds
+from tracker.queries.retries import compute_retry_pause
 from tracker.record.catalog import Campaign
 from tracker.status import LEGAL_TRANSITIONS, SENT_STATUSES, Status, Step, is_settled
 from tracker.store.arrays import read_columns
@@ -159,14 +160,15 @@ class TransitionTimes:
         attempts: int,
         recorded_at: NDArray[np.int64],
         *,
-        retry_after: int,
+        retry_pauses: Mapping[int, int],
     ) -> None:
         """Add a chunk of messages of a campaign.
 
         Args:
             attempts: times that the campaign submits a message at most.
             recorded_at: when each message was recorded.
-            retry_after: microseconds from a soft bounce until the next attempt is due.
+            retry_pauses: microseconds from a soft bounce until the next attempt is due, by the
+                attempt that bounced.
         """
         for (status, _), at in entries.items():
             counts = np.bincount(self._real_second(at[at != NOT_ENTERED]))
@@ -187,7 +189,7 @@ class TransitionTimes:
                 self._add_span(GATEWAY_TO_OUTCOME, attempt_entered, outcomes)
             if status is Status.SOFT_BOUNCED and attempt < attempts:
                 bounced = attempt_entered[attempt_entered != NOT_ENTERED]
-                self._retry_seconds.append(self._real_second(bounced + retry_after))
+                self._retry_seconds.append(self._real_second(bounced + retry_pauses[attempt]))
         self._update_ends(queued[queued != NOT_ENTERED], accepted[accepted != NOT_ENTERED])
 
     def merge(self, other: "TransitionTimes") -> None:
@@ -275,6 +277,7 @@ def read_transition_times(
     size = int(recorded.last_number[-1]) + 1 if len(recorded.last_number) else 0
     end = size if count is None else min(first + count, size)
     attempts = _read_max_attempt(connection, campaign)
+    pauses = {attempt: compute_retry_pause(campaign, attempt) for attempt in range(1, attempts + 1)}
     times = TransitionTimes(campaign.started_at, campaign.speed)
     for chunk_first in range(first, end, MESSAGES_PER_CHUNK):
         length = min(MESSAGES_PER_CHUNK, end - chunk_first)
@@ -285,7 +288,7 @@ def read_transition_times(
             entries,
             campaign.attempts,
             recorded.recorded_at[batch],
-            retry_after=campaign.retry_after,
+            retry_pauses=pauses,
         )
     return times
 

@@ -14,6 +14,7 @@ from sqlalchemy import Connection
 from tracker.queries.message_lookup import recipient_numbers
 from tracker.record.catalog import Campaign
 from tracker.record.predicates import is_same_batch, is_same_message
+from tracker.record.unconfirmed import is_unconfirmed
 from tracker.status import Engagement, Reason, Status
 from tracker.store.database import Database
 from tracker.store.schema.catalog import batches, customers
@@ -38,6 +39,7 @@ class MessageFilter:
     Attributes:
         customer: the id of a customer, or an address or mobile number that several may have.
         is_deferred: True to match only messages that a rule deferred, False to match all.
+        is_unconfirmed: True to match only messages handed over without a reply, False to match all.
     """
 
     statuses: frozenset[Status] = frozenset()
@@ -45,6 +47,12 @@ class MessageFilter:
     engagement: Engagement | None = None
     customer: str | None = None
     is_deferred: bool = False
+    is_unconfirmed: bool = False
+
+    @property
+    def is_countable(self) -> bool:
+        """True if the tallies tell how many messages match."""
+        return not (self.is_deferred or self.is_unconfirmed)
 
 
 class MessageRow(NamedTuple):
@@ -94,7 +102,7 @@ def find_messages(
     return MessagePage(
         messages=_read_message_rows(database, connection, campaign, numbers),
         after=next_after,
-        total=None if wanted.is_deferred else _count_matches(connection, campaign, wanted),
+        total=_count_matches(connection, campaign, wanted) if wanted.is_countable else None,
     )
 
 
@@ -112,10 +120,8 @@ def _scan_batches(
             messages.c.campaign_id == campaign.id,
             messages.c.number.between(max(first, after + 1), last),
             *_filter_conditions(messages, wanted),
+            *_waiting_conditions(campaign, wanted, batch),
         )
-        if wanted.is_deferred:
-            deferred = _deferred_numbers(campaign).where(deferrals.c.batch == batch)
-            query = query.where(messages.c.number.in_(deferred))
         numbers += connection.scalars(
             query.order_by(messages.c.number).limit(limit + 1 - len(numbers))
         )
@@ -145,6 +151,8 @@ def _find_matching_batches(
     )
     if wanted.is_deferred:
         query = query.where(batches.c.deferred > 0)
+    if wanted.is_unconfirmed:
+        query = query.where(batches.c.unconfirmed > 0)
     for row in connection.execute(query).all():
         yield row[0], row[1], row[2]
 
@@ -156,8 +164,17 @@ def _filter_conditions(table: sa.Table, wanted: MessageFilter) -> Iterator[sa.Co
         yield table.c.reason.in_(wanted.reasons)
 
 
-def _deferred_numbers(campaign: Campaign) -> sa.Select[int]:
-    return sa.select(deferrals.c.number).where(deferrals.c.campaign_id == campaign.id)
+def _waiting_conditions(
+    campaign: Campaign, wanted: MessageFilter, batch: int | None = None
+) -> Iterator[sa.ColumnElement[bool]]:
+    """Yield the conditions on `messages`, of one batch or all, that tallies can't meet."""
+    if wanted.is_deferred:
+        deferred = sa.select(deferrals.c.number).where(deferrals.c.campaign_id == campaign.id)
+        if batch is not None:
+            deferred = deferred.where(deferrals.c.batch == batch)
+        yield messages.c.number.in_(deferred)
+    if wanted.is_unconfirmed:
+        yield is_unconfirmed()
 
 
 def _count_matches(connection: Connection, campaign: Campaign, wanted: MessageFilter) -> int:
@@ -187,6 +204,7 @@ def _find_by_engagement(
             engagements.c.kind == wanted.engagement,
             engagements.c.number > after,
             *_filter_conditions(messages, wanted),
+            *_waiting_conditions(campaign, wanted),
         )
         .order_by(engagements.c.number)
         .limit(limit + 1)
@@ -208,14 +226,13 @@ def _find_by_customer(
         messages.c.campaign_id == campaign.id,
         messages.c.number.in_(recipients),
         *_filter_conditions(messages, wanted),
+        *_waiting_conditions(campaign, wanted),
     )
     if wanted.engagement is not None:
         is_engaged = sa.exists().where(
             is_same_message(engagements, messages), engagements.c.kind == wanted.engagement
         )
         query = query.where(is_engaged)
-    if wanted.is_deferred:
-        query = query.where(messages.c.number.in_(_deferred_numbers(campaign)))
     following = query.where(messages.c.number > after).order_by(messages.c.number)
     numbers = connection.scalars(following.limit(limit + 1)).all()
     total = connection.scalar(sa.select(sa.func.count()).select_from(query.subquery()))

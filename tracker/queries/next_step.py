@@ -19,12 +19,13 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from tracker.clock import Instant, to_run_microseconds, to_timedelta
+from tracker.queries.retries import retry_pause, soft_bounce_time
 from tracker.record.catalog import Batch, BatchKey
-from tracker.record.predicates import is_of_batch, is_of_message_in, is_same_batch, is_same_message
+from tracker.record.predicates import is_of_batch, is_of_message_in, is_same_batch
 from tracker.status import IN_PROGRESS_STATUSES, Status, Step
 from tracker.store.database import Database
 from tracker.store.schema.catalog import batches, campaigns
-from tracker.store.schema.messages import messages, tallies, transitions
+from tracker.store.schema.messages import messages, tallies
 from tracker.store.schema.work import parts, steps
 
 MIN_POLL_INTERVAL = timedelta(seconds=1)
@@ -324,25 +325,12 @@ def read_completed_checks(
 
 def _read_retry_due_time(connection: Connection, batch: Batch) -> Instant | None:
     """Return when the first soft-bounced message may be submitted again."""
+    due_at = soft_bounce_time() + retry_pause(batch.campaign)
     first: Instant | None = connection.scalar(
-        sa.select(sa.func.min(soft_bounce_time())).where(
+        sa.select(sa.func.min(due_at)).where(
             is_of_message_in(messages, batch),
             messages.c.status == Status.SOFT_BOUNCED,
             messages.c.attempt < batch.campaign.attempts,
         )
     )
-    return None if first is None else first + batch.campaign.retry_after
-
-
-def soft_bounce_time() -> sa.ScalarSelect[Instant]:
-    """Return the SQL expression for the time at which a row of `messages` last soft-bounced."""
-    return (
-        sa.select(transitions.c.at)
-        .where(
-            is_same_message(transitions, messages),
-            transitions.c.status == Status.SOFT_BOUNCED,
-            transitions.c.attempt == messages.c.attempt,
-        )
-        .correlate(messages)
-        .scalar_subquery()
-    )
+    return first

@@ -54,6 +54,7 @@ class Report:
         counts: number of messages in each state, summed over the tallies. It isn't assumed to agree
             with the recorded messages: see `is_balanced`.
         deferred: number of queued messages that a rule deferred, as of now.
+        unconfirmed: number of messages in the gateway that were handed over without a reply.
         as_of: real time of this instant, by the database's clock.
         engagement: number of recipients of delivered messages by what they did: spam and
             unsubscribed as of now, the others as of the last rollup.
@@ -75,6 +76,7 @@ class Report:
     engaged_then_bounced: int = 0
     bounces: BounceCounts = field(default_factory=Counter)
     deferred: int = 0
+    unconfirmed: int = 0
 
     @property
     def origin(self) -> Origin:
@@ -192,6 +194,7 @@ class Report:
                 "x": self.undecided,
                 "not_delivered": self.count_messages(Status.NOT_DELIVERED),
                 "in_gateway": self.count_messages(Status.IN_GATEWAY),
+                "unconfirmed": self.unconfirmed,
                 "opened": self.engagement[Engagement.OPENED],
                 "clicked": self.engagement[Engagement.CLICKED],
                 "spam": self.engagement[Engagement.SPAM],
@@ -275,6 +278,7 @@ def make_reports(connection: Connection, campaigns: Sequence[Campaign]) -> list[
             engaged_then_bounced=engagement[campaign.id].then_bounced,
             bounces=bounces[campaign.id],
             deferred=int(rows[campaign.id].deferred),
+            unconfirmed=int(rows[campaign.id].unconfirmed),
         )
         for campaign in campaigns
     ]
@@ -292,11 +296,11 @@ def _state_counts_query(campaign_ids: Sequence[int]) -> sa.Select[Any]:
 
 def _campaigns_query(campaign_ids: Sequence[int], state: sa.ColumnElement[str]) -> sa.Select[Any]:
     """Return a query for the audience, the recorded messages and the state of campaigns."""
-    recorded, deferred = (
+    recorded, deferred, unconfirmed = (
         sa.select(sa.func.coalesce(sa.func.sum(column), 0))
         .where(batches.c.campaign_id == campaign_table.c.id)
         .scalar_subquery()
-        for column in (batches.c.size, batches.c.deferred)
+        for column in (batches.c.size, batches.c.deferred, batches.c.unconfirmed)
     )
     return (
         sa.select(
@@ -304,6 +308,7 @@ def _campaigns_query(campaign_ids: Sequence[int], state: sa.ColumnElement[str]) 
             audiences.c.size.label("audience"),
             recorded.label("recorded"),
             deferred.label("deferred"),
+            unconfirmed.label("unconfirmed"),
             state.label("state"),
             transaction_start().label("as_of"),
         )

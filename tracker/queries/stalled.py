@@ -23,6 +23,7 @@ from tracker.queries.next_step import (
     has_next_step,
     read_completed_checks,
 )
+from tracker.queries.retries import compute_retry_pause
 from tracker.record.catalog import Campaign, load_campaigns
 from tracker.record.predicates import is_same_batch
 from tracker.status import Status, Step, is_settled
@@ -58,7 +59,8 @@ class StalledBatch:
         touched_at: instant at which a step last changed the batch.
         pending_by_status: number of the batch's messages that haven't settled, by status.
         requeue_count: how often the batch was re-queued since `touched_at`.
-        is_deferred: whether its queued messages were deferred and are due now.
+        is_waiting_over: whether the batch had no task: it waited until its deferred messages were
+            due, or until messages without a reply count as not delivered.
     """
 
     campaign: Campaign
@@ -69,7 +71,7 @@ class StalledBatch:
     touched_at: Instant
     pending_by_status: Mapping[Status, int]
     requeue_count: int = 0
-    is_deferred: bool = False
+    is_waiting_over: bool = False
 
 
 class _UntouchedBatch(NamedTuple):
@@ -79,15 +81,18 @@ class _UntouchedBatch(NamedTuple):
     engagement_due_at: Instant | None
     deferral_due_at: Instant | None
     deferred: int
+    unconfirmed_due_at: Instant | None
 
 
 def find_unfinished_campaigns(connection: Connection, limit: int = MAX_CAMPAIGNS) -> list[Campaign]:
     """Return the latest campaigns that may still change.
 
     These are the campaigns of runs that are neither finished nor given up, and those with a
-    gateway's report that isn't applied yet.
+    gateway's report that isn't applied yet. Others have messages without a reply, which count as
+    not delivered after a time, unless their run was given up.
     """
     reported = sa.select(reports.c.campaign_id).distinct()
+    unconfirmed = sa.select(batches.c.campaign_id).where(batches.c.unconfirmed_due_at.is_not(None))
     query = (
         sa.select(catalog_tables.campaigns.c.id)
         .join(runs, runs.c.id == catalog_tables.campaigns.c.run_id)
@@ -95,6 +100,10 @@ def find_unfinished_campaigns(connection: Connection, limit: int = MAX_CAMPAIGNS
             sa.or_(
                 IS_UNFINISHED,
                 catalog_tables.campaigns.c.id.in_(reported),
+                sa.and_(
+                    runs.c.given_up_at.is_(None),
+                    catalog_tables.campaigns.c.id.in_(unconfirmed.distinct()),
+                ),
             )
         )
         .order_by(catalog_tables.campaigns.c.id.desc())
@@ -149,7 +158,7 @@ def exclude_touched_batches(
 def read_last_requeue_time(connection: Connection) -> Instant | None:
     """Return the real time at which a stalled batch was last re-queued, None if none ever was.
 
-    A batch that was only woken, since its deferred messages were due, has a row with 0 re-queues.
+    A batch that was only woken, since it had waited for a time, has a row with 0 re-queues.
     """
     query = sa.select(sa.func.max(recoveries.c.sent_at)).where(recoveries.c.times > 0)
     last: Instant | None = connection.scalar(query)
@@ -190,7 +199,8 @@ def _find_idle_batches_of(
                 touched_at=row.touched_at,
                 pending_by_status=_count_pending(counts, campaign.attempts),
                 requeue_count=requeue_counts.get((row.batch, row.touched_at), 0),
-                is_deferred=due_step.step is Step.DISPATCH and due_step.due_at is not None,
+                is_waiting_over=due_step.due_at is not None
+                and (due_step.step is Step.DISPATCH or due_step.due_at == row.unconfirmed_due_at),
             )
         )
     return idle
@@ -204,13 +214,16 @@ def _make_state(
 ) -> BatchState:
     # The latest possible due time: a soft bounce precedes the step that recorded it. The exact time
     # is in the transitions, which are too many to read here.
-    retry_due_at = row.touched_at + campaign.retry_after if campaign.retry_after else None
+    bounced = (attempt for status, attempt in counts if status is Status.SOFT_BOUNCED)
+    pause = compute_retry_pause(campaign, min(bounced, default=1))
+    retry_due_at = row.touched_at + pause if campaign.retry_after else None
+    due_times = [at for at in (row.receipts_due_at, row.unconfirmed_due_at) if at is not None]
     return BatchState(
         occupied=counts,
         attempts=campaign.attempts,
         completed_checks=completed_checks,
         retry_due_at=retry_due_at,
-        receipts_due_at=row.receipts_due_at,
+        receipts_due_at=min(due_times, default=None),
         engagement_due_at=row.engagement_due_at,
         deferral_due_at=deferral_due_time(
             counts[Status.QUEUED, 0], row.deferred, row.deferral_due_at
@@ -230,11 +243,15 @@ def _read_untouched_batches(
             batches.c.engagement_due_at,
             batches.c.deferral_due_at,
             batches.c.deferred,
+            batches.c.unconfirmed_due_at,
         )
         .where(
             batches.c.campaign_id == campaign.id,
             batches.c.touched_at < cutoff,
-            has_next_step(campaign.attempts, due_before=cutoff),
+            sa.or_(
+                has_next_step(campaign.attempts, due_before=cutoff),
+                batches.c.unconfirmed_due_at < cutoff,
+            ),
         )
         .order_by(batches.c.batch)
         .limit(MAX_BATCHES_PER_CAMPAIGN)

@@ -29,6 +29,9 @@ BatchKey = tuple[int, int]
 DEFAULT_DEFER_AT_MOST = timedelta(hours=24)
 """Time of a run's clock for which rules may defer a message."""
 
+DEFAULT_UNCONFIRMED_AFTER = timedelta(hours=24)
+"""Time of a run's clock after which a message without a reply counts as not delivered."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Organization:
@@ -81,7 +84,10 @@ class Campaign:
         sender: the campaign's own, else the organization's on this channel.
         services_kind: entry point in `sendtrace.services`.
         gateway_rate: messages per second of the run's clock; None is unlimited.
-        retry_after: microseconds until a soft-bounced message is submitted again.
+        retry_after: microseconds until a message that bounced softly once is submitted again.
+        replies: rules of the gateway's replies, as JSON text for `tracker.replies.parse_rules`.
+        unconfirmed_after: microseconds after which a message that was handed over without a reply
+            counts as not delivered.
         rules: settings of rules, as the text of a JSON object; read them with `rule_settings`.
         defer_at_most: microseconds for which rules may defer a message.
     """
@@ -112,6 +118,8 @@ class Campaign:
     tracks_engagement: bool = False
     gateway_rate: int | None = None
     retry_after: int = 0
+    replies: str = "[]"
+    unconfirmed_after: int = to_microseconds(DEFAULT_UNCONFIRMED_AFTER)
     rules: str = "{}"
     defer_at_most: int = to_microseconds(DEFAULT_DEFER_AT_MOST)
 
@@ -170,6 +178,8 @@ _CAMPAIGN_QUERY = (
         gateways.c.enabled.label("gateway_enabled"),
         gateways.c.rate.label("gateway_rate"),
         gateways.c.retry_after,
+        gateways.c.replies,
+        gateways.c.unconfirmed_after,
         coupon_series.c.name.label("series"),
         coupon_series.c.active.label("series_active"),
         runs.c.seed,
@@ -316,6 +326,8 @@ def _campaign_from_row(row: Row[Any]) -> Campaign:
         tracks_engagement=row.tracks_engagement,
         gateway_rate=row.gateway_rate,
         retry_after=row.retry_after,
+        replies=row.replies,
+        unconfirmed_after=row.unconfirmed_after,
         rules=row.rules,
         defer_at_most=row.defer_at_most,
     )

@@ -29,11 +29,20 @@ class DueKind(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class DueTimes:
-    """The due times of a batch, as of its step `last_step_id`; None is never."""
+    """The due times of a batch, as of its step `last_step_id`; None is never.
+
+    Attributes:
+        unconfirmed_due_at: when the first message without a reply counts as not delivered.
+    """
 
     last_step_id: int
     receipts_due_at: Instant | None
     engagement_due_at: Instant | None
+    unconfirmed_due_at: Instant | None
+
+    def is_unconfirmed_due(self, now: Instant) -> bool:
+        """Return whether a message without a reply counts as not delivered by now."""
+        return self.unconfirmed_due_at is not None and self.unconfirmed_due_at <= now
 
 
 def read_due_times(connection: Connection, batch: Batch) -> DueTimes:
@@ -46,13 +55,17 @@ def read_due_times(connection: Connection, batch: Batch) -> DueTimes:
         sa.select(sa.func.max(steps.c.id)).where(is_of_batch(steps, batch)).scalar_subquery()
     )
     query = sa.select(
-        last_step_id.label("last_step_id"), batches.c.receipts_due_at, batches.c.engagement_due_at
+        last_step_id.label("last_step_id"),
+        batches.c.receipts_due_at,
+        batches.c.engagement_due_at,
+        batches.c.unconfirmed_due_at,
     )
     row = connection.execute(query.where(is_of_batch(batches, batch))).one()
     return DueTimes(
         last_step_id=row.last_step_id,
         receipts_due_at=row.receipts_due_at,
         engagement_due_at=row.engagement_due_at,
+        unconfirmed_due_at=row.unconfirmed_due_at,
     )
 
 

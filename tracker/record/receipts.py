@@ -19,6 +19,7 @@ from tracker.record.due import DueKind, mark_due
 from tracker.record.engagement import count_outcome
 from tracker.record.journal import Entry, Move, State
 from tracker.record.predicates import is_of_message_in
+from tracker.record.unconfirmed import update_unconfirmed_batch
 from tracker.status import (
     LATE_TRANSITIONS,
     LEGAL_TRANSITIONS,
@@ -86,6 +87,8 @@ def apply_receipts(entry: Entry, receipts: Sequence[Receipt]) -> Sequence[Receip
             by_outcome[receipt.attempt, receipt.status].append(receipt)
     for group in by_outcome.values():
         remaining += _move_messages(entry, Status.IN_GATEWAY, group)
+    if by_outcome:
+        update_unconfirmed_batch(entry)
     record_refused_receipts(entry, unknown, ReceiptVerdict.UNKNOWN)
     if remaining:
         remaining = _apply_late_receipts(entry, sorted(remaining, key=_receipt_order))

@@ -161,6 +161,8 @@ class NewGateway(TypedDict):
     enabled: NotRequired[bool]
     rate: NotRequired[int | None]
     retry_after: NotRequired[int]
+    replies: NotRequired[str]
+    unconfirmed_after: NotRequired[int]
 
 
 def record_gateway(connection: Connection, run_id: int, **gateway: Unpack[NewGateway]) -> int:

@@ -12,7 +12,9 @@ from tracker.store.database import Database
 SCRIPT_FOLDER = Path(__file__).parent / "migrations"
 """Folder of alembic's `env.py`, which serves the migrations of all layers."""
 
-RETIRED_REVISIONS = frozenset({"0001", "0002", "0003", "0004", "0005", "0001_initial"})
+RETIRED_REVISIONS = frozenset(
+    {"0001", "0002", "0003", "0004", "0005", "0001_initial", "0002_initial"}
+)
 """Revisions of databases from before the first release, which the one migration replaced."""
 
 
@@ -42,7 +44,7 @@ class Migrations:
 
 
 TRACKER_MIGRATIONS = Migrations(
-    layer="tracker", versions=SCRIPT_FOLDER / "versions", head="0002_initial"
+    layer="tracker", versions=SCRIPT_FOLDER / "versions", head="0003_initial"
 )
 
 

@@ -81,6 +81,11 @@ DEFERRED = Metric(
     "Queued messages that a rule deferred; a part of those with the status queued.",
     ("campaign", "run", "channel"),
 )
+UNCONFIRMED = Metric(
+    "unconfirmed",
+    "Messages that were handed over without a reply; a part of those with the status in_gateway.",
+    ("campaign", "run", "channel"),
+)
 TRANSITIONS = Metric(
     "transitions_total",
     "Messages that have entered a status at least once. Its rate() is the throughput.",
@@ -147,6 +152,7 @@ METRICS = (
     CAMPAIGN_STATE,
     SCHEDULED,
     DEFERRED,
+    UNCONFIRMED,
     TRANSITIONS,
     QUEUE_TASKS,
     OLDEST_MESSAGE,
@@ -203,7 +209,7 @@ class _SnapshotCollector(Collector):
 def _collect_messages(reports: Sequence[Report]) -> Iterator[MetricFamily]:
     messages, not_sent = MESSAGES.make_gauge(), NOT_SENT.make_gauge()
     states, scheduled = CAMPAIGN_STATE.make_gauge(), SCHEDULED.make_gauge()
-    deferred = DEFERRED.make_gauge()
+    deferred, unconfirmed = DEFERRED.make_gauge(), UNCONFIRMED.make_gauge()
     transitions, last_rollup = TRANSITIONS.make_counter(), LAST_ROLLUP.make_gauge()
     for report in reports:
         campaign_run = _campaign_labels(report)
@@ -212,6 +218,7 @@ def _collect_messages(reports: Sequence[Report]) -> Iterator[MetricFamily]:
             states.add_metric([*labels, state], state is report.state)
         scheduled.add_metric(labels, report.scheduled)
         deferred.add_metric(labels, report.deferred)
+        unconfirmed.add_metric(labels, report.unconfirmed)
         for status in Status:
             messages.add_metric([*labels, status.slug], report.count_messages(status))
             transitions.add_metric([*campaign_run, status.slug], _count_entered(report, status))
@@ -221,7 +228,8 @@ def _collect_messages(reports: Sequence[Report]) -> Iterator[MetricFamily]:
                 not_sent.add_metric([*labels, reason.slug], count)
         if report.engagement_as_of is not None:
             last_rollup.add_metric(campaign_run, to_seconds(report.engagement_as_of))
-    yield from (messages, not_sent, states, scheduled, deferred, transitions, last_rollup)
+    yield from (messages, not_sent, states, scheduled, deferred, unconfirmed)
+    yield from (transitions, last_rollup)
 
 
 def _collect_days(reports: Sequence[Report]) -> Iterator[MetricFamily]:

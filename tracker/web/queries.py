@@ -92,6 +92,9 @@ class MessageQuery(BaseModel):
     deferred: Annotated[Literal["only"] | None, BeforeValidator(_blank_to_none)] = Field(
         None, description="`only` for messages that a rule deferred."
     )
+    unconfirmed: Annotated[Literal["only"] | None, BeforeValidator(_blank_to_none)] = Field(
+        None, description="`only` for messages that were handed over without a reply."
+    )
     after: int = Field(
         BEFORE_FIRST,
         ge=BEFORE_FIRST,
@@ -111,6 +114,7 @@ class MessageQuery(BaseModel):
             engagement=self.engagement,
             customer=self.customer,
             is_deferred=self.deferred == "only",
+            is_unconfirmed=self.unconfirmed == "only",
         )
 
     def to_query_string(self, **changes: object) -> str:
@@ -182,6 +186,7 @@ def _make_line_queries() -> Mapping[str, str]:
         "sent.bounced.soft": _status_query(Status.SOFT_BOUNCED),
         "in_progress.total": _status_query(*IN_PROGRESS_STATUSES),
         "in_progress.deferred": {"deferred": ["only"]},
+        "sent.unconfirmed": {"unconfirmed": ["only"]},
         "not_sent.total": _status_query(Status.NOT_SENT),
     }
     for status in IN_PROGRESS_STATUSES:

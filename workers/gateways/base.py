@@ -5,7 +5,7 @@ its kind of gateway, which is an entry point of the group `sendtrace.gateways`.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import cache
 from typing import Generic, NamedTuple, Protocol, TypeVar, runtime_checkable
@@ -15,9 +15,15 @@ from tracker.errors import SendtraceError, UsageError
 from tracker.record.catalog import Batch, Campaign
 from tracker.record.engagement import EngagementEvent
 from tracker.record.receipts import Receipt
-from tracker.status import Channel
+from tracker.status import Channel, Status
 from tracker.store.database import Database
 from workers.plugins import PluginGroup, load_plugin
+
+MAX_REFUSALS = 3
+"""Messages in a row that a gateway may refuse for a cause that isn't theirs, before it counts as
+unavailable."""
+
+BOUNCED = frozenset({Status.HARD_BOUNCED, Status.SOFT_BOUNCED})
 
 
 class GatewayUnavailable(SendtraceError):
@@ -41,11 +47,21 @@ class Submission:
     numbers: Sequence[int]
     recipients: Sequence[str]
 
-    def truncated(self, limit: int) -> "Submission":
-        """Return a submission of the first `limit` messages."""
-        if len(self.numbers) <= limit:
-            return self
-        return replace(self, numbers=self.numbers[:limit], recipients=self.recipients[:limit])
+    def split(self, place: int) -> tuple["Submission", "Submission"]:
+        """Return a submission of the first `place` messages, and one of the others."""
+        return (
+            replace(self, numbers=self.numbers[:place], recipients=self.recipients[:place]),
+            replace(self, numbers=self.numbers[place:], recipients=self.recipients[place:]),
+        )
+
+    def rotated(self, place: int) -> "Submission":
+        """Return a submission of the same messages that starts with the one at a place."""
+        before, after = self.split(place)
+        return replace(
+            self,
+            numbers=[*after.numbers, *before.numbers],
+            recipients=[*after.recipients, *before.recipients],
+        )
 
     def without(self, numbers: Collection[int]) -> "Submission":
         """Return a submission of the messages whose numbers are not in `numbers`."""
@@ -61,22 +77,54 @@ class Submission:
         )
 
 
+class Refusal(NamedTuple):
+    """A gateway's reply that refuses the sender, not the recipient, such as `relaying denied`.
+
+    Attributes:
+        reply: what the gateway replied.
+        is_temporary: whether the reply says that a later try may succeed.
+    """
+
+    at: Instant
+    reply: str
+    is_temporary: bool
+
+
 @dataclass(frozen=True)
 class SubmissionResult:
     """A gateway's response to a submission.
 
     Messages that are not in `accepted` were refused for now; the worker submits them again.
+    Messages in `refused` count against the gateway: if it accepts no other message afterwards, it
+    is unavailable, and if it does, they bounce softly.
 
     Attributes:
         accepted: the accepted message numbers, by the instant at which each was first accepted. A
             gateway that doesn't know the instants gives the numbers only.
         receipts: outcomes that the gateway knows at once.
         delay: real time to wait before refused messages are submitted again.
+        refused: what the gateway replied, by message number, where that isn't about the recipient.
+        unconfirmed: those of the accepted messages that were handed over, but got no reply.
     """
 
     accepted: Mapping[Instant, Sequence[int]] | Sequence[int]
     receipts: Sequence[Receipt] = ()
     delay: timedelta = timedelta()
+    refused: Mapping[int, Refusal] = field(default_factory=dict)
+    unconfirmed: Collection[int] = ()
+
+    def last_acceptance(self, returned_at: Instant) -> Instant | None:
+        """Return when a message was last accepted that neither bounced nor is unconfirmed."""
+        excluded = {receipt.number for receipt in self.receipts if receipt.status in BOUNCED}
+        excluded.update(self.unconfirmed)
+        return max(
+            (
+                at
+                for at, numbers in self.accepted_by_instant(returned_at).items()
+                if not excluded.issuperset(numbers)
+            ),
+            default=None,
+        )
 
     def accepted_by_instant(self, returned_at: Instant) -> Mapping[Instant, Sequence[int]]:
         """Return the accepted message numbers by the instant of their acceptance.

@@ -9,6 +9,7 @@ messages to recipients that are reserved for documentation and fiction: the chec
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from tracker.clock import Instant
 from tracker.errors import UsageError
@@ -84,7 +85,7 @@ class GuardedGateway:
             Receipt(number, attempt, Status.HARD_BOUNCED, returned_at, detail=detail)
             for number in reserved
         ]
-        return SubmissionResult(accepted, [*result.receipts, *bounces], result.delay)
+        return replace(result, accepted=accepted, receipts=[*result.receipts, *bounces])
 
     def receipts(
         self, batch: Batch, awaited: Mapping[int, Sequence[int]], now: Instant

@@ -1,12 +1,10 @@
 """Send email through an SMTP server (RFC 5321) that the environment configures.
 
-SMTP has no idempotency key. If a worker dies between the server's reply and the commit, or the
-connection is lost before the reply, the message is sent again, with the same Message-ID.
+SMTP has no idempotency key. If a worker dies between the server's reply and the commit, the message
+is sent again, with the same Message-ID. A message whose reply doesn't come isn't.
 """
 
-import hashlib
 import time
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from email.headerregistry import Address
 from email.message import EmailMessage
@@ -15,6 +13,7 @@ from email.utils import format_datetime
 from typing import ClassVar
 
 from tracker.clock import Instant, to_datetime
+from tracker.message_ids import MessageId, compute_digest
 from tracker.record.catalog import Batch, Campaign
 from tracker.record.engagement import EngagementEvent
 from tracker.record.receipts import Receipt
@@ -27,6 +26,7 @@ from workers.gateways.base import (
     Submission,
     SubmissionResult,
 )
+from workers.gateways.replies import SubmissionReplies
 from workers.gateways.smtp_connection import SmtpConnection, SmtpReply
 from workers.gateways.smtp_settings import is_mailbox, load_smtp_settings
 
@@ -38,7 +38,10 @@ INVALID_ADDRESS_REPLY = SmtpReply(553, "5.1.3 invalid address")
 
 
 class SmtpGateway:
-    """A gateway that sends each message in an SMTP transaction. A 2xx reply counts as delivered."""
+    """A gateway that sends each message in an SMTP transaction. A 2xx reply counts as delivered.
+
+    The rules of `tracker.replies` tell what another reply says.
+    """
 
     network: ClassVar = True
     channels: ClassVar = frozenset({Channel.EMAIL})
@@ -58,24 +61,18 @@ class SmtpGateway:
         The instant of an acceptance is that of the server's reply.
         """
         started_at = time.monotonic()
-        clock = submission.campaign.clock
-        receipts: list[Receipt] = []
-        accepted: defaultdict[Instant, list[int]] = defaultdict(list)
+        replies = SubmissionReplies(submission)
         for number, recipient in zip(submission.numbers, submission.recipients, strict=True):
             try:
                 reply = self._send(submission.campaign, number, recipient)
             except GatewayUnavailable:
-                if not receipts:
+                if not replies.is_worth_recording:
                     raise
                 break
-            at = clock.now()
-            accepted[at].append(number)
-            receipts.append(
-                Receipt(number, submission.attempt, reply.status, at, detail=reply.detail)
-            )
-            if time.monotonic() - started_at > MAX_CALL_SECONDS:
+            replies.add(number, reply)
+            if replies.is_refusing or time.monotonic() - started_at > MAX_CALL_SECONDS:
                 break
-        return SubmissionResult(accepted, receipts)
+        return replies.result()
 
     def receipts(
         self, _batch: Batch, _awaited: Mapping[int, Sequence[int]], _now: Instant
@@ -106,11 +103,8 @@ class SmtpGateway:
         message["From"] = Address(name, addr_spec=self._settings.from_)
         message["To"] = recipient
         message["Date"] = format_datetime(to_datetime(campaign.clock.now()))
-        # It is the same on every attempt, to recognize duplicates by, and differs by database,
-        # even if the runs' clocks start at the same instant.
-        source = f"{campaign.run_id} {campaign.really_started_at} {campaign.name}"
-        digest = hashlib.blake2b(source.encode(), digest_size=6).hexdigest()
+        digest = compute_digest(campaign.run_id, campaign.really_started_at, campaign.name)
         domain = self._settings.from_.rpartition("@")[2]
-        message["Message-ID"] = f"<{number}.{campaign.id}.{digest}@{domain}>"
+        message["Message-ID"] = MessageId(number, campaign.id, digest).format(domain)
         message.set_content(f"{campaign.name}\n")
         return message.as_bytes()

@@ -7,28 +7,36 @@ import time
 from contextlib import ExitStack, suppress
 from typing import NamedTuple
 
-from tracker.status import Status
 from workers.gateways.base import GatewayUnavailable
 from workers.gateways.smtp_settings import SmtpSettings, Tls
+from workers.gateways.step_time import extend_step_time
 
 PROBE_AFTER_IDLE_SECONDS = 5.0
 """Idle time after which a connection is tested with NOOP before it is used again."""
 
-_ENHANCED_STATUS_CODE = re.compile(r"[245]\.\d{1,3}\.\d{1,3}\b")
+MAX_REPLY_SECONDS = 40.0
+"""Time to wait for the reply to a whole message. Servers filter its content before they reply."""
+
+STEP_MARGIN_SECONDS = 5.0
+"""Time that a step has after a wait, to record its messages."""
+
+START_INPUT_CODE, SERVICE_CLOSING_CODE = 354, 421
+"""Codes of replies (RFC 5321): to DATA, and from a server that closes the connection."""
+
+_REPEATED_CODE = re.compile(r"\n\s*(?:[245]\.\d{1,3}\.\d{1,3}\b)?\s*")
 
 
 class SmtpReply(NamedTuple):
-    """A server's reply: a code of RFC 5321 and the first line of its text."""
+    """A server's reply: a code of RFC 5321 and its text, in one line."""
 
     code: int
     text: str
 
     @classmethod
     def from_response(cls, response: tuple[int, bytes]) -> "SmtpReply":
-        """Build a reply from a response of smtplib."""
+        """Build a reply from a response of smtplib; an enhanced code is kept of the first line."""
         code, text = response
-        lines = text.decode("ascii", "replace").splitlines()
-        return cls(code, lines[0].strip() if lines else "")
+        return cls(code, _REPEATED_CODE.sub(" ", text.decode("ascii", "replace").strip()))
 
     @property
     def is_success(self) -> bool:
@@ -36,22 +44,19 @@ class SmtpReply(NamedTuple):
         return 200 <= self.code < 300
 
     @property
-    def status(self) -> Status:
-        """The outcome of the attempt; 4xx codes are transient failures (RFC 5321, 4.2.1)."""
-        if self.is_success:
-            return Status.DELIVERED
-        return Status.SOFT_BOUNCED if 400 <= self.code < 500 else Status.HARD_BOUNCED
+    def is_temporary(self) -> bool:
+        """True for a 4xx code: a transient failure (RFC 5321, 4.2.1)."""
+        return 400 <= self.code < 500
 
-    @property
-    def detail(self) -> str:
-        """The reply as text, beginning with the enhanced status code (RFC 3463) if it has one."""
-        if _ENHANCED_STATUS_CODE.match(self.text):
-            return self.text
+    def __str__(self) -> str:
+        """Return the reply as the server sent it."""
         return f"{self.code} {self.text}".strip()
 
 
 SMTPUTF8_UNSUPPORTED_REPLY = SmtpReply(553, "5.6.7 the server doesn't support SMTPUTF8 addresses")
-CONNECTION_LOST_REPLY = SmtpReply(421, "4.4.2 connection lost")
+CONNECTION_LOST_REPLY = SmtpReply(451, "4.4.2 connection lost")
+NO_REPLY = SmtpReply(0, "no reply to the message")
+"""Stands for the reply to a message that was handed over, which never came."""
 
 
 class SmtpConnection:
@@ -100,6 +105,9 @@ class SmtpConnection:
     def send(self, recipient: str, content: bytes) -> SmtpReply:
         """Send one message and return the reply that decides its outcome.
 
+        Without a reply to the whole message the server may have accepted it, so NO_REPLY is
+        returned and the message isn't sent again.
+
         If the connection breaks and a new one can be opened, the message is the cause, unless the
         connection had been used before: servers end old connections. Then it is sent again.
 
@@ -135,24 +143,40 @@ class SmtpConnection:
         reply = SmtpReply.from_response(client.mail(self._settings.from_, options))
         if not reply.is_success:
             # The server rejects the sender, so no message can be sent.
-            raise GatewayUnavailable(f"{self._server}: sender refused: {reply.detail}")
+            if reply.code == SERVICE_CLOSING_CODE:
+                self.close()
+            raise GatewayUnavailable(f"{self._server}: sender refused: {reply}")
         reply = SmtpReply.from_response(client.rcpt(recipient))
         if reply.is_success:
-            try:
-                reply = SmtpReply.from_response(client.data(content))
-            except smtplib.SMTPDataError as error:
-                reply = SmtpReply.from_response(
-                    (error.smtp_code, _decode_error_text(error).encode())
-                )
+            reply = self._send_content(client, content)
         self._last_used_at = time.monotonic()
-        if reply.code == CONNECTION_LOST_REPLY.code:
-            raise GatewayUnavailable(f"{self._server}: service closing: {reply.detail}")
-        if not reply.is_success:
+        if reply.code in (SERVICE_CLOSING_CODE, NO_REPLY.code):
+            self.close()
+        elif not reply.is_success:
             try:
                 client.rset()
             except OSError:  # the server closed the connection after its reply
                 self.close()
         return reply
+
+    def _send_content(self, client: smtplib.SMTP, content: bytes) -> SmtpReply:
+        reply = SmtpReply.from_response(client.docmd("DATA"))
+        if reply.code != START_INPUT_CODE:
+            return reply
+        sock = client.sock
+        if sock is None:
+            raise smtplib.SMTPServerDisconnected("the connection is closed")
+        extend_step_time(self._settings.timeout + STEP_MARGIN_SECONDS)
+        client.send(_quote_content(content))
+        # The server has the whole message now. The step must not end before it is recorded.
+        extend_step_time(MAX_REPLY_SECONDS + STEP_MARGIN_SECONDS)
+        try:
+            sock.settimeout(MAX_REPLY_SECONDS)
+            reply = SmtpReply.from_response(client.getreply())
+            sock.settimeout(self._settings.timeout)
+        except OSError:
+            return NO_REPLY
+        return reply if reply.code > 0 else NO_REPLY
 
     def _connect(self) -> smtplib.SMTP:
         settings = self._settings
@@ -183,6 +207,13 @@ class SmtpConnection:
                 f"{self._server}: connection failed: {_describe_error(error)}"
             ) from None
         return client
+
+
+def _quote_content(content: bytes) -> bytes:
+    """Return a message with line ends and dots as DATA needs them, and the final dot."""
+    lines = re.sub(rb"\r\n|\r|\n", b"\r\n", content)
+    end = b"" if lines.endswith(b"\r\n") else b"\r\n"
+    return re.sub(rb"(?m)^\.", b"..", lines) + end + b".\r\n"
 
 
 def _describe_error(error: Exception) -> str:

@@ -8,24 +8,39 @@ import random
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import timedelta
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from tracker.clock import Instant
-from tracker.queries.next_step import NextStep, next_step_while_throttled, soft_bounce_time
+from tracker.queries.next_step import NextStep, next_step_while_throttled
+from tracker.queries.retries import retry_pause, soft_bounce_time
 from tracker.record import engagement, inbound
 from tracker.record.catalog import Batch, Campaign
 from tracker.record.due import DueKind, mark_due, read_due_times, replace_due_time
 from tracker.record.journal import Entry, Move, State
 from tracker.record.predicates import is_of_message_in
 from tracker.record.receipts import Receipt, apply_receipts, record_refused_receipts
+from tracker.record.unconfirmed import (
+    describe_expiry,
+    read_expired,
+    unconfirmed_details,
+    update_unconfirmed_batch,
+)
 from tracker.status import OPT_OUTS, Channel, ReceiptVerdict, Status, Step
 from tracker.store.schema.catalog import customers
 from tracker.store.schema.messages import messages, transitions
-from workers.gateways.base import DeliveredMessages, Gateway, GatewayUnavailable, Submission
-from workers.gateways.throttle import Throttle
+from workers.gateways.base import (
+    DeliveredMessages,
+    Gateway,
+    GatewayUnavailable,
+    Submission,
+    SubmissionResult,
+)
+from workers.gateways.throttle import Grant, Throttle
 from workers.steps.context import StepContext
+from workers.steps.refusals import Refusals
 
 MAX_SUBMIT_SECONDS = 20.0
 """Seconds after which a step submits no more, out of the 60 that it has. The rest is submitted by
@@ -41,65 +56,104 @@ def submit(context: StepContext, gateway: Gateway, throttle: Throttle) -> NextSt
     Returns the next step while messages are left, since the record doesn't know the gateway's rate.
     Raises `GatewayUnavailable` if nothing was accepted.
     """
-    started_at, began = context.now(), time.monotonic()
+    started_at = context.now()
     submissions = _load_submissions(context)
     wanted = sum(len(submission.numbers) for _, submission in submissions)
     if not wanted:
         return None
     grant = throttle.acquire(context.batch, wanted)
-    delay = grant.delay
-    moves: list[Move] = []
-    receipts: list[Receipt] = []
-    for source, submission in _limit_submissions(grant.messages, submissions):
-        if time.monotonic() - began > MAX_SUBMIT_SECONDS:
-            break
-        target = State(status=Status.IN_GATEWAY, attempt=submission.attempt)
-        try:
-            result = gateway.submit(submission, context.now())
-        except GatewayUnavailable:
-            if not moves:
-                raise
-            break  # what the gateway has accepted must be recorded first
-        move = _make_move(source, target, result.accepted_by_instant(context.now()))
-        if move.numbers:
-            moves.append(move)
-        receipts += result.receipts
-        if grant.messages >= wanted:  # otherwise the throttle's delay is enough for the gateway
-            jitter = random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311  # no secret
-            delay = max(delay, result.delay * jitter)
+    moves, receipts, delay = _submit_granted(context, gateway, submissions, grant)
     if moves:
         with context.entry(Step.SUBMIT, started_at=started_at) as written:
             for move in moves:
                 written.move(move)
             apply_receipts(written, receipts)
+            if any(move.details for move in moves):
+                update_unconfirmed_batch(written, has_new=True)
             mark_due(written, DueKind.RECEIPTS, started_at)
     if sum(len(move.numbers) for move in moves) == wanted:
         return None
     return next_step_while_throttled(context.database, context.batch, submit_delay=delay)
 
 
-def _make_move(source: State, target: State, accepted: Mapping[Instant, Sequence[int]]) -> Move:
-    """Return the move of messages that were accepted at these instants."""
+def _submit_granted(
+    context: StepContext,
+    gateway: Gateway,
+    submissions: Sequence[tuple[State, Submission]],
+    grant: Grant,
+) -> tuple[list[Move], list[Receipt], timedelta]:
+    """Submit as many messages as are granted.
+
+    Returns:
+        The moves of accepted messages, receipts that came at once, and the time until the gateway
+        accepts more.
+    """
+    began = time.monotonic()
+    wanted = sum(len(submission.numbers) for _, submission in submissions)
+    delay = grant.delay
+    moves: list[Move] = []
+    receipts: list[Receipt] = []
+    refusals = Refusals(context)
+    offers = _Offers(submissions, grant.messages)
+    for source, submission in offers:
+        if time.monotonic() - began > MAX_SUBMIT_SECONDS or refusals.is_gateway_refusing:
+            break
+        try:
+            result = gateway.submit(submission, context.now())
+        except GatewayUnavailable:
+            if not moves:
+                raise
+            break  # what the gateway has accepted must be recorded first
+        move = _make_move(source, submission.attempt, result, context.now())
+        if move.numbers:
+            moves.append(move)
+        receipts += result.receipts
+        refusals.add(source, result)
+        offers.limit += len(result.refused)
+        if grant.messages >= wanted:  # otherwise the throttle's delay is enough for the gateway
+            jitter = random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311  # no secret
+            delay = max(delay, result.delay * jitter)
+    bounced, bounces = refusals.bounce(is_all=refusals.count == wanted)
+    moves += bounced
+    if not moves:
+        refusals.raise_if_refused()
+    return moves, receipts + bounces, delay
+
+
+def _make_move(source: State, attempt: int, result: SubmissionResult, returned_at: Instant) -> Move:
+    """Return the move of the messages that a gateway accepted on an attempt."""
+    accepted = result.accepted_by_instant(returned_at)
+    target = State(status=Status.IN_GATEWAY, attempt=attempt)
+    details = unconfirmed_details(result.unconfirmed)
     if len(accepted) == 1:
         [(at, numbers)] = accepted.items()
-        return Move(numbers=numbers, source=source, target=target, at=at)
+        return Move(numbers=numbers, source=source, target=target, at=at, details=details)
     return Move(
         numbers=[number for numbers in accepted.values() for number in numbers],
         source=source,
         target=target,
         at=[at for at, numbers in accepted.items() for _ in numbers],
+        details=details,
     )
 
 
-def _limit_submissions(
-    limit: int, submissions: Sequence[tuple[State, Submission]]
-) -> Iterator[tuple[State, Submission]]:
-    """Yield the first `limit` messages of the submissions."""
-    for source, submission in submissions:
-        if limit <= 0:
-            return
-        yield source, submission.truncated(limit)
-        limit -= len(submission.numbers)
+class _Offers:
+    """The first messages of some submissions, as many as a limit allows.
+
+    The limit may be raised while they are offered, since a refused message uses none of the rate.
+    """
+
+    def __init__(self, submissions: Sequence[tuple[State, Submission]], limit: int) -> None:
+        self._submissions = submissions
+        self.limit = limit
+
+    def __iter__(self) -> Iterator[tuple[State, Submission]]:
+        for source, submission in self._submissions:
+            rest = submission
+            while rest.numbers and self.limit > 0:
+                offered, rest = rest.split(self.limit)
+                self.limit -= len(offered.numbers)
+                yield source, offered
 
 
 def _load_submissions(context: StepContext) -> list[tuple[State, Submission]]:
@@ -133,22 +187,22 @@ def _load_submissions(context: StepContext) -> list[tuple[State, Submission]]:
         numbers, addresses = groups[status, attempt]
         numbers.append(number)
         addresses.append(address)
-    return [
-        (
-            State(status=Status(status), attempt=attempt),
-            Submission(
-                campaign=campaign, attempt=attempt + 1, numbers=numbers, recipients=addresses
-            ),
+    submissions = []
+    for (status, attempt), (numbers, addresses) in groups.items():
+        submission = Submission(
+            campaign=campaign, attempt=attempt + 1, numbers=numbers, recipients=addresses
         )
-        for (status, attempt), (numbers, addresses) in groups.items()
-    ]
+        if context.unavailable_count:  # the first messages may be why
+            submission = submission.rotated(random.randrange(len(numbers)))  # noqa: S311
+        submissions.append((State(status=Status(status), attempt=attempt), submission))
+    return submissions
 
 
 def _is_retry_due(campaign: Campaign) -> sa.ColumnElement[bool]:
     """Return the condition that a soft-bounced message may be submitted again."""
     if not campaign.retry_after:
         return sa.true()
-    return soft_bounce_time() <= campaign.clock.now() - campaign.retry_after
+    return soft_bounce_time() + retry_pause(campaign) <= campaign.clock.now()
 
 
 def deliver(context: StepContext, gateway: Gateway) -> None:
@@ -158,19 +212,33 @@ def deliver(context: StepContext, gateway: Gateway) -> None:
         due_times = read_due_times(connection, context.batch)
         awaited = _load_awaited_numbers(connection, context.batch)
         has_reports = inbound.has_unapplied_reports(connection, context.batch, DueKind.RECEIPTS)
+        expired: Sequence[Receipt] = ()
+        if due_times.is_unconfirmed_due(started_at):
+            expired = _make_expired_receipts(connection, context.batch, started_at)
     if not awaited and due_times.receipts_due_at is None:
         return
     poll = gateway.receipts(context.batch, awaited, started_at)
     # The gateway has said everything up to now, whatever it says about when there is more.
     next_poll_at = None if poll.next_poll_at is None else max(poll.next_poll_at, started_at + 1)
-    if poll.items or next_poll_at != due_times.receipts_due_at or has_reports:
+    if poll.items or next_poll_at != due_times.receipts_due_at or has_reports or expired:
         with context.entry(Step.DELIVER, started_at=started_at) as written:
             reports = inbound.claim_reports(written, DueKind.RECEIPTS)
             early = apply_receipts(written, [*poll.items, *reports.received_at])
+            reported = {receipt.number for receipt in reports.received_at}
+            apply_receipts(written, [late for late in expired if late.number not in reported])
             replace_due_time(
                 written, DueKind.RECEIPTS, next_poll_at, last_step_id=due_times.last_step_id
             )
             _release_early_receipts(written, reports, early)
+
+
+def _make_expired_receipts(connection: Connection, batch: Batch, now: Instant) -> Sequence[Receipt]:
+    """Return receipts that give up the messages whose receipt hasn't come in time."""
+    detail = describe_expiry(batch.campaign)
+    return [
+        Receipt(number, attempt, Status.NOT_DELIVERED, now, detail=detail)
+        for number, attempt in read_expired(connection, batch, now)
+    ]
 
 
 def _release_early_receipts(

@@ -21,6 +21,8 @@ class StepContext:
         author: the worker and the task that the record names.
         is_last_try: whether no retry follows; a service that is still unavailable then counts as
             failed.
+        unavailable_count: how many times in a row the gateway was unavailable before this step.
+        unavailable_since: when it was so for the first of these times; None if it wasn't.
         announce_check: records which check runs, None for none any more; absent unless the message
             is a suspect, which may have killed the process that worked on it.
     """
@@ -29,6 +31,8 @@ class StepContext:
     batch: Batch
     author: Author
     is_last_try: bool = False
+    unavailable_count: int = 0
+    unavailable_since: Instant | None = None
     announce_check: Callable[[str | None], None] | None = None
 
     @property

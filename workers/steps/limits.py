@@ -16,6 +16,7 @@ from types import FrameType
 import psutil
 
 from workers.checks.judging import RuleTimeout, RunningRule, find_running_rule
+from workers.gateways.step_time import provide_extension
 
 MAX_STEP_SECONDS, MIN_STEP_SECONDS = 60.0, 5.0
 """Seconds that a step has for a whole batch, halved with it, and at least for a segment."""
@@ -57,6 +58,16 @@ class _StepWatch:
         self._running: RunningRule | None = None
         self._ticks = 0
 
+    def extend(self, seconds: float) -> None:
+        """Give the step at least some seconds from now on."""
+        self._ends_at = max(self._ends_at, time.monotonic() + seconds)
+        self.dump_later()
+
+    def dump_later(self) -> None:
+        """Make the process exit, with its stack in the log, if the step outlasts its time."""
+        seconds = max(0.0, self._ends_at - time.monotonic())
+        faulthandler.dump_traceback_later(seconds + KILL_GRACE_SECONDS, exit=True, file=2)
+
     def tick(self, _signal: int, frame: FrameType | None) -> None:
         """Raise `StepTimeout` once the step's time is over, `RuleTimeout` if a rule's is."""
         if time.monotonic() >= self._ends_at:
@@ -89,10 +100,12 @@ def limit_step_time(halvings: int) -> Iterator[None]:
     before = signal.signal(signal.SIGALRM, watch.tick)
     tick = min(TICK_SECONDS, seconds)
     left, _ = signal.setitimer(signal.ITIMER_REAL, tick, tick)  # an outer timer, such as a test's
-    faulthandler.dump_traceback_later(seconds + KILL_GRACE_SECONDS, exit=True, file=2)
+    watch.dump_later()
+    provide_extension(watch.extend)
     try:
         yield
     finally:
+        provide_extension(None)
         signal.setitimer(signal.ITIMER_REAL, 0)
         faulthandler.cancel_dump_traceback_later()
         signal.signal(signal.SIGALRM, before)

@@ -4,7 +4,8 @@ A batch is stalled when it needs a step, waits for nothing, and has no task in a
 live worker. The sweep may be wrong about that, and several sweeps may run at once: a superfluous
 task finds nothing to do.
 
-It also wakes batches whose deferred messages are due: no task waits for as long as they do.
+It also wakes batches whose deferred messages are due, or whose messages without a reply count as
+not delivered: no task waits for as long as they do.
 """
 
 import logging
@@ -65,7 +66,7 @@ class RequeuedBatch:
 
     @property
     def is_awakened(self) -> bool:
-        """True if no task was lost: the batch only waited for its deferred messages."""
+        """True if no task was lost: the batch only waited for a time."""
         return self.requeue_count == 0
 
     def format_fields(self) -> str:
@@ -83,7 +84,7 @@ def requeue_stalled_batches(
 ) -> list[RequeuedBatch]:
     """Re-queue stalled batches of some campaigns, or of all that are unfinished; return them.
 
-    Batches whose deferred messages are due are re-queued too, and not returned at the first time.
+    Batches that only waited for a time are re-queued too, and not returned at the first time.
     Errors of the database and the broker are raised; batches re-queued before that stay so.
     """
     with database.read() as connection:
@@ -106,7 +107,7 @@ def requeue_stalled_batches(
         )
         enqueue_step(app, batch.step, arguments, batch.campaign.name, retry=False)
         if requeued.is_awakened:
-            logger.info("deferred messages are due: %s", requeued.format_fields())
+            logger.info("batch woken: %s", requeued.format_fields())
     return [requeued for requeued in claimed if not requeued.is_awakened]
 
 
@@ -169,7 +170,7 @@ def _claim_batches(database: Database, stalled: Sequence[StalledBatch]) -> list[
         recovery_rows = {(row.campaign_id, row.batch): row for row in connection.execute(query)}
         for batch in exclude_touched_batches(connection, stalled):
             previous = recovery_rows.get(_batch_key(batch))
-            requeue_count = 0 if batch.is_deferred else 1
+            requeue_count = 0 if batch.is_waiting_over else 1
             if previous is not None and previous.touched_at == batch.touched_at:
                 if now - previous.sent_at < _requeue_interval(previous.times):
                     continue

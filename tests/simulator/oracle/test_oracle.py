@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from simulator.audience.row_parser import CustomerRecord
 from simulator.oracle.oracle import Oracle, build_oracles, predict_withheld
+from simulator.scenario.gateways import GatewaySection
 from simulator.scenario.plan import PlannedCampaign
-from simulator.scenario.sections import GatewaySection
 from simulator.schema import open_database
 from simulator.setup.census import AudienceScanner, ImportedAudience
 from simulator.setup.record import record_run

@@ -31,7 +31,7 @@ def passages() -> TransitionTimes:
         },
         1,
         micros(0.2, 0.2, 1.6, 1.6),
-        retry_after=0,
+        retry_pauses={},
     )
     return made
 
@@ -88,7 +88,7 @@ def test_a_faster_clock_and_a_wrong_one() -> None:
         {(Status.QUEUED, 0): micros(-5, 0, 100, 150, 900)},
         1,
         micros(0, 0, 0, 0, 0),
-        retry_after=0,
+        retry_pauses={},
     )
     series = make_timeseries(passages, [], 3)
     assert column(series, "arrivals") == [2, 2, 1], "what lies outside is in the first or the last"

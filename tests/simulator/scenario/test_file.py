@@ -7,10 +7,11 @@ import pytest
 
 from simulator.audience.formats import AudienceFile
 from simulator.scenario.file import Scenario, load_scenario
-from simulator.scenario.sections import GatewaySection
+from simulator.scenario.gateways import GatewaySection
 from simulator.world.behaviour import LatencyDistribution
 from tests.support.scenarios import assert_error, read_refusal
 from tracker.errors import UsageError
+from tracker.replies import ReplyKind, ReplyRule, parse_rules
 from tracker.status import Channel
 
 SAMPLE = """\
@@ -113,6 +114,21 @@ def test_optional_tables_have_defaults(file: Path) -> None:
     assert organization.credit is None
     assert (organization.hard_bounce_limit, organization.soft_bounce_limit) == (2, 3)
     assert scenario.campaigns[0].gateway == GatewaySection()
+
+
+def test_a_real_gateway_has_rules_of_replies_and_a_lower_limit_of_bounces(file: Path) -> None:
+    (file.parent / "people.csv").write_text("customer_id,email\n1,a@shop.internal\n")
+    rules = '[{ match = "5.2.2", as = "hard" }]'
+    text = toml(
+        f'gateways.email = {{ kind = "smtp", replies = {rules}, unconfirmed_after = "6h" }}',
+        audience='"people.csv"',
+    )
+    [campaign] = load(file, text).campaigns
+    assert campaign.organization.hard_bounce_limit == 1
+    assert campaign.gateway.unconfirmed_delay == timedelta(hours=6)
+    assert parse_rules(campaign.gateway.replies_as_json) == (ReplyRule("5.2.2", ReplyKind.HARD),)
+    explicit = text.replace("[[campaigns]]", "[organization]\nhard_bounce_limit = 4\n[[campaigns]]")
+    assert load(file, explicit).campaigns[0].organization.hard_bounce_limit == 4
 
 
 def test_a_file_may_begin_with_a_byte_order_mark(file: Path) -> None:
@@ -265,6 +281,21 @@ BAD = (
     ("gateways.sms.attempts = 0", "gateways.sms.attempts", "got 0; expected at least 1"),
     ("gateways.sms.attempts = 101", "gateways.sms.attempts", "expected at most 100"),
     ("gateways.sms.rate = 0", "gateways.sms.rate", "expected at least 1"),
+    (
+        "gateways.email.replies = [{ match = '5.2.2', as = 'soft' }]",
+        "gateways.email.replies",
+        "only allowed with a gateway that isn't simulated",
+    ),
+    (
+        "gateways.email = { kind = 'smtp', replies = [{ match = 'x' }] }",
+        "gateways.email.replies[0].as",
+        "missing",
+    ),
+    (
+        "gateways.email = { kind = 'smtp', replies = [{ match = 'x', as = 'gone' }] }",
+        "gateways.email.replies[0].as",
+        "expected 'hard', 'soft' or 'us'",
+    ),
     ("gateways.sms.hard_bounce = 1.5", "gateways.sms.hard_bounce", "a share from 0 to 1"),
     ("gateways.sms.soft_bounce = nan", "gateways.sms.soft_bounce", "a share from 0 to 1"),
     (

@@ -7,10 +7,10 @@ import pytest
 
 from simulator.audience.formats import AudienceFile
 from simulator.scenario.file import Scenario, load_scenario
+from simulator.scenario.gateways import GatewaySection
 from simulator.scenario.plan import select_audience_campaigns
 from simulator.scenario.sections import (
     ChannelSection,
-    GatewaySection,
     MessageLimitSection,
     OrganizationSection,
 )

@@ -44,6 +44,7 @@ COMPARED_COLUMNS = {
     "tallies": ("status", "reason", "attempt", "messages", "tallied"),
     "bounce_tallies": ("status", "messages", "by_cause"),
     "deferrals": ("deferred", "deferrals", "queued"),
+    "unconfirmed": ("unconfirmed", "recorded"),
     "last_transition": ("number", "status", "attempt", "reason", "recorded_reason"),
     "legal_history": ("number", "previous", "status", "attempt"),
     "flow": ("status", "attempt", "entered", "left", "there"),
@@ -218,6 +219,16 @@ def update_tally(status: int, count: int, reason: int = 0) -> Any:
             [sa.update(bounce_tallies).where(bounce_tallies.c.status == 7).values(messages=1)],
             {"bounce_tallies": [(7, 2, 1)]},
             id="a bounce has no cause",
+        ),
+        pytest.param(
+            [sa.update(batches).values(unconfirmed=1)],
+            {"unconfirmed": [(1, 0)]},
+            id="an unconfirmed message is forgotten",
+        ),
+        pytest.param(
+            [sa.update(batches).values(unconfirmed_due_at=1)],
+            {"unconfirmed": [(0, 0)]},
+            id="a batch waits for an unconfirmed message that it doesn't have",
         ),
         pytest.param(
             [sa.update(batches).values(deferred=1)],

@@ -14,7 +14,9 @@ from tests.support.factory import (
     Plan,
     in_gateway,
     in_status,
+    make_batch,
     make_campaign,
+    move,
     not_sent_for,
 )
 from tracker.clock import Instant, from_seconds
@@ -135,6 +137,17 @@ def test_driver_lag_is_from_arrival_until_recorded(database: Database) -> None:
         lags = durations(read_transition_times(connection, campaign), DRIVER_LAG)
     assert [round(lag / 10) for lag in lags] == [0, 0, 0, 5, 5, 5]
     assert min(lags) >= 2
+
+
+def test_soft_bounced_messages_are_due_after_the_pause_of_their_attempt(database: Database) -> None:
+    batch = make_batch(database, Plan(size=2, attempts=3))
+    bounces = [in_gateway(1), in_status(Status.SOFT_BOUNCED, 1)]
+    move(database, batch, [0], READY, *bounces)
+    move(database, batch, [1], READY, *bounces, in_gateway(2), in_status(Status.SOFT_BOUNCED, 2))
+    campaign = replace(batch.campaign, retry_after=from_seconds(100))
+    with database.read() as connection:
+        due = read_transition_times(connection, campaign).retries_due_per_second(1_000)
+    assert [due[start : start + 50].sum() for start in (0, 100, 200, 300)] == [0, 2, 1, 0]
 
 
 def test_campaign_without_messages(database: Database) -> None:

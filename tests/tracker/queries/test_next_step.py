@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from tests.support.factory import (
     AUTHOR,
     READY,
+    SPRING,
     Plan,
     backdate_batch,
     in_gateway,
@@ -35,6 +36,7 @@ from tracker.queries.next_step import (
     next_step_while_throttled,
     read_batch_state,
 )
+from tracker.queries.retries import compute_retry_pause
 from tracker.queries.stalled import find_idle_batches
 from tracker.record.catalog import Batch, Campaign, load_campaign
 from tracker.record.journal import open_entry
@@ -96,11 +98,15 @@ class Case:
 
     def state(self, now: Instant) -> BatchState:
         statuses = {status for status, _ in self.occupied}
-        has_retries = any(
-            status is Status.SOFT_BOUNCED and attempt < ATTEMPTS
+        bounced = [
+            attempt
             for status, attempt in self.occupied
-        )
-        retry_due_at = now + TOUCHED + self.retry_after
+            if status is Status.SOFT_BOUNCED and attempt < ATTEMPTS
+        ]
+        has_retries = bool(bounced)
+        campaign = replace(SPRING, retry_after=self.retry_after)
+        pause = compute_retry_pause(campaign, min(bounced, default=1))
+        retry_due_at = now + TOUCHED + pause
         is_waiting = self.deferral_due is not None
         needs_retry_time = (
             has_retries and self.retry_after and (is_waiting or Status.QUEUED not in statuses)
@@ -411,7 +417,7 @@ def test_no_task_waits_for_messages_that_are_deferred_for_long(database: Databas
         backdate_batch(database, batch, deferred=10, deferral_due_at=due)
         with database.read() as connection:
             idle = find_idle_batches(connection, [batch.campaign], IDLE_FOR)
-        assert [(found.step, found.is_deferred) for found in idle] == (
+        assert [(found.step, found.is_waiting_over) for found in idle] == (
             [(Step.DISPATCH, True)] if is_idle else []
         )
         assert next_step(database, batch) == (NextStep(Step.DISPATCH) if is_idle else None)

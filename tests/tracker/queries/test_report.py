@@ -80,6 +80,7 @@ NOTHING: dict[str, Any] = {
         "x": 0,
         "not_delivered": 0,
         "in_gateway": 0,
+        "unconfirmed": 0,
         "opened": 0,
         "clicked": 0,
         "spam": 0,
@@ -159,6 +160,7 @@ def test_campaign_with_messages_in_every_status(database: Database) -> None:
                 "x": 3,
                 "not_delivered": 1,
                 "in_gateway": 2,
+                "unconfirmed": 0,
             },
             "not_sent": {
                 "total": 5,
@@ -436,7 +438,8 @@ COLUMNS = [
     *("audience", "sent.total", "sent.delivered"),
     *("sent.bounced.total", "sent.bounced.hard", "sent.bounced.soft"),
     *(f"sent.bounced.causes.{kind}.{cause}" for kind in ("hard", "soft") for cause in CAUSES),
-    *("sent.x", "sent.not_delivered", "sent.in_gateway", "sent.opened", "sent.clicked"),
+    *("sent.x", "sent.not_delivered", "sent.in_gateway", "sent.unconfirmed"),
+    *("sent.opened", "sent.clicked"),
     *("sent.spam", "sent.unsubscribed", "sent.engaged_then_bounced"),
     *("sent.engagement_as_of", "not_sent.total"),
     *(

@@ -76,7 +76,7 @@ def test_enqueue_records_messages_transitions_tallies_step_and_batch(database: D
     step = last_step(database)
     key, at, step_id = campaign.id, step["started_at"], step["id"]
     assert everything(database) == {
-        "batches": [(key, 3, 4, 2, at, None, None, None, 0)],
+        "batches": [(key, 3, 4, 2, at, None, None, None, 0, None, 0)],
         "messages": [(key, 4, 0, NO_REASON, 0), (key, 5, 0, NO_REASON, 0)],
         "transitions": [
             (key, 0, 0, 4, None, NO_REASON, at, step_id),

@@ -416,8 +416,8 @@ def test_the_head_is_the_newest_revision_and_files_are_named_after_revisions(
 
 
 HEAD_DIGESTS = {
-    "tracker": ("0002_initial", "588ac962b8e72fd6"),
-    "simulator": ("0002_initial", "75aafa91c8e9b1fb"),
+    "tracker": ("0003_initial", "aa6fc927f82f7faa"),
+    "simulator": ("0003_initial", "bf84eafdcd35120c"),
 }
 """The head of each layer, and the digest of its file."""
 
@@ -447,14 +447,17 @@ def test_a_database_of_a_newer_version_is_refused(
     with pytest.raises(DatabaseTooNew) as refused:
         migrate(database, migrations)
     message = str(refused.value)
-    assert f"its {migrations.layer} tables are at 9999, this version knows 0002_initial" in message
+    assert (
+        f"its {migrations.layer} tables are at 9999, this version knows {migrations.head}"
+        in message
+    )
     assert "was made by a newer version of sendtrace" in message
     assert database.redacted_url in message
     assert refused.value.exit_code == 2
 
 
 @pytest.mark.parametrize("migrations", LAYERS)
-@pytest.mark.parametrize("revision", ["0001", "0004", "0001_initial"])
+@pytest.mark.parametrize("revision", ["0001", "0004", "0001_initial", "0002_initial"])
 def test_a_database_of_an_unreleased_version_is_refused(
     database: Database, migrations: Migrations, revision: str
 ) -> None:

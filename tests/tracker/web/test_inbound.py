@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from fastapi.testclient import TestClient
 from pydantic import SecretStr
 
+from tests.support.bounce_messages import make_bounce
 from tests.support.factory import (
     AUTHOR,
     READY,
@@ -25,6 +26,7 @@ from tests.support.factory import (
 )
 from tests.support.web import TOKEN, live_page_client
 from tracker.clock import from_seconds, to_datetime
+from tracker.message_ids import MessageId, compute_digest
 from tracker.queries.report import make_reports
 from tracker.queries.timeline import read_timeline
 from tracker.record import inbound, receipts
@@ -39,7 +41,7 @@ from tracker.store.database import Database
 from tracker.store.schema.catalog import batches, customers
 from tracker.store.schema.work import reports
 from tracker.web.inbound.reports import MAX_REPORT_ITEMS
-from tracker.web.inbound.routes import MAX_REPORT_BYTES, RateLimiter
+from tracker.web.inbound.routes import MAX_BOUNCE_BYTES, MAX_REPORT_BYTES, RateLimiter
 from workers.gateways.base import PollResult
 from workers.steps import at_gateway
 
@@ -509,3 +511,82 @@ def test_a_report_is_stored_while_the_broker_is_unavailable(
     assert response.json() == {"taken": 1, "batches": 1, "queued": False, "refused": []}
     deliver(database, batch)
     assert read_states(database, batch)[0].status is Status.DELIVERED
+
+
+def make_bounce_of(batch: Batch, number: int, **changes: Any) -> bytes:
+    """Return a bounce message about an email of a batch."""
+    campaign = batch.campaign
+    digest = compute_digest(campaign.run_id, campaign.really_started_at, campaign.name)
+    return make_bounce(MessageId(number, campaign.id, digest), **changes)
+
+
+def post_bounce(client: TestClient, content: bytes) -> Any:
+    headers = BEARER | {"Content-Type": "message/rfc822"}
+    return client.post("/api/bounces", content=content, headers=headers)
+
+
+def test_bounce_messages_are_applied_as_receipts(
+    batch: Batch, client: TestClient, database: Database, notifications: Notifications
+) -> None:
+    move(database, batch, [8], READY)
+    bounces = {
+        0: make_bounce_of(batch, 0),
+        1: make_bounce_of(batch, 1, status="5.2.2", diagnostic=""),
+        2: make_bounce_of(batch, 2, diagnostic="smtp; 554 5.7.1 relaying denied"),
+        3: make_bounce_of(batch, 3, action="delivered"),
+    }
+    for content in bounces.values():
+        response = post_bounce(client, content)
+        assert (response.status_code, response.json()["taken"]) == (202, 1), response.text
+    assert notifications[0] == (batch.campaign.id, 0, DueKind.RECEIPTS, True)
+    delayed = post_bounce(client, make_bounce_of(batch, 4, action="delayed"))
+    assert delayed.json() == {"taken": 0, "batches": 0, "queued": False, "refused": []}
+    deliver(database, batch)
+    assert [state.status for state in read_states(database, batch).values()][:5] == [
+        Status.HARD_BOUNCED,
+        Status.SOFT_BOUNCED,
+        Status.NOT_DELIVERED,
+        Status.DELIVERED,
+        Status.IN_GATEWAY,
+    ]
+    post_bounce(client, bounces[0])
+    deliver(database, batch)
+    assert count_stored(database) == 0
+    assert find_violations(database, batch.campaign) == []
+
+
+def test_an_email_that_was_delivered_may_bounce_later(
+    batch: Batch, client: TestClient, database: Database
+) -> None:
+    client.post("/api/receipts", json=[receipt(batch, 0)], headers=BEARER)
+    deliver(database, batch)
+    post_bounce(client, make_bounce_of(batch, 0))
+    deliver(database, batch)
+    assert read_states(database, batch)[0].status is Status.HARD_BOUNCED
+
+
+@pytest.mark.parametrize("kind", ["none", "foreign", "unsent", "other campaign", "no message"])
+def test_bounce_messages_about_other_emails_are_refused(
+    batch: Batch, client: TestClient, database: Database, kind: str
+) -> None:
+    campaign = batch.campaign
+    digest = compute_digest(campaign.run_id, campaign.really_started_at, campaign.name)
+    contents = {
+        "none": b"Subject: away\n\nI am away.\n",
+        "foreign": make_bounce(MessageId(0, campaign.id, "0" * 12)),
+        "unsent": make_bounce_of(batch, 9),
+        "other campaign": make_bounce(MessageId(0, 9_999_999_999, digest)),
+        "no message": make_bounce_of(batch, 9_999_999_999),
+    }
+    response = post_bounce(client, contents[kind])
+    assert response.status_code == (404 if kind == "no message" else 422), response.text
+    assert count_stored(database) == 0
+
+
+def test_bounce_messages_need_the_token_and_are_limited_in_size(
+    batch: Batch, client: TestClient
+) -> None:
+    content = make_bounce_of(batch, 0)
+    assert client.post("/api/bounces", content=content).status_code == 401
+    assert post_bounce(client, content.ljust(MAX_BOUNCE_BYTES)).status_code == 202
+    assert post_bounce(client, content.ljust(MAX_BOUNCE_BYTES + 1)).status_code == 413

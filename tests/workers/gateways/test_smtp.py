@@ -3,8 +3,9 @@
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import replace
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,31 +16,42 @@ from simulator.setup.record import record_run
 from tests.support.factory import (
     READY,
     Plan,
+    enqueue_batches,
+    find_violations,
     in_gateway,
     in_status,
     make_batch,
+    make_campaign,
     move,
     read_states,
     step_context,
 )
 from tests.support.inline_runs import build_campaign, build_scenario, run_step
-from tests.support.smtp_server import HOST, SmtpServerProcess, start_smtp_server
+from tests.support.smtp_server import (
+    HOST,
+    REFUSING_FILE,
+    SLOW_REPLY_SECONDS,
+    SmtpServerProcess,
+    start_smtp_server,
+)
 from tracker.clock import Instant
 from tracker.errors import UsageError
 from tracker.queries import timeline
 from tracker.queries.next_step import next_step
 from tracker.record.catalog import Batch
+from tracker.record.unconfirmed import UNCONFIRMED
 from tracker.status import Channel, Status, Step
 from tracker.store.database import Database
 from tracker.store.schema.catalog import customers
 from tracker.store.schema.messages import transitions
-from workers.gateways.base import GatewayUnavailable, Submission
+from workers.gateways.base import Gateway, GatewayUnavailable, Submission
 from workers.gateways.safety import GuardedGateway, is_reserved, open_gateway
 from workers.gateways.smtp import SmtpGateway
 from workers.gateways.smtp_settings import SmtpSettings, load_smtp_settings
-from workers.gateways.throttle import UnlimitedThrottle
+from workers.gateways.throttle import Grant, UnlimitedThrottle
 from workers.steps import at_gateway
 from workers.steps.limits import StepTimeout, limit_step_time
+from workers.steps.refusals import MIN_TRIES_ALONE, MIN_TRIES_ALONE_IF_TEMPORARY
 
 DELIVERED = Status.DELIVERED
 HARD_BOUNCED = Status.HARD_BOUNCED
@@ -103,14 +115,15 @@ def test_a_reply_decides_the_outcome_and_is_recorded(
     assert read_states(database, batch) == dict(
         enumerate(
             in_status(status)
-            for status in (DELIVERED, HARD_BOUNCED, SOFT_BOUNCED, HARD_BOUNCED, DELIVERED)
+            for status in (DELIVERED, HARD_BOUNCED, SOFT_BOUNCED, SOFT_BOUNCED, DELIVERED)
         )
     )
-    replies = ["2.0.0 accepted", "5.1.1 unknown user", "4.7.1 try again later"]
+    replies = ["250 2.0.0 accepted", "550 5.1.1 unknown user", "451 4.7.1 try again later"]
     assert [read_details(database, batch, number) for number in range(3)] == [
         [reply] for reply in replies
     ]
-    assert read_details(database, batch, 3) == ["5.7.1 message rejected"]
+    refused = "refused for this message only: 554 5.7.1 message rejected"
+    assert read_details(database, batch, 3) == [refused]
 
     run_step(database, batch, Step.SUBMIT, gateway)
     assert read_states(database, batch)[2] == in_status(DELIVERED, 2)
@@ -200,8 +213,8 @@ def test_an_invalid_address_bounces_before_the_server_sees_it(
         1: in_status(HARD_BOUNCED),
         2: in_status(DELIVERED),
     }
-    assert read_details(database, batch, 0)[0].startswith("5.1.3")  # type: ignore[union-attr]
-    assert read_details(database, batch, 1)[0].startswith("5.6.7")  # type: ignore[union-attr]
+    assert read_details(database, batch, 0)[0].startswith("553 5.1.3")  # type: ignore[union-attr]
+    assert read_details(database, batch, 1)[0].startswith("553 5.6.7")  # type: ignore[union-attr]
     assert [mail["to"] for mail in server.accepted] == ["ann@shop.internal"]
 
 
@@ -218,7 +231,7 @@ def test_a_message_that_breaks_the_connection_affects_no_other_message(
         1: in_status(SOFT_BOUNCED),
         2: in_status(DELIVERED),
     }
-    assert read_details(database, batch, 1) == ["4.4.2 connection lost"]
+    assert read_details(database, batch, 1) == ["451 4.4.2 connection lost"]
     assert len(server.accepted) == 2
 
 
@@ -238,24 +251,172 @@ def test_an_interrupted_transaction_closes_the_connection(
     assert read_states(database, batch) == {0: READY}
 
 
-def test_messages_that_were_sent_before_the_server_went_down_are_recorded(
+def submit(
+    database: Database,
+    batch: Batch,
+    gateway: Gateway,
+    *,
+    unavailable_count: int = 0,
+    granted: int = 99,
+) -> None:
+    """Submit what waits, after the gateway was unavailable so many times in a row."""
+    context = replace(step_context(database, batch), unavailable_count=unavailable_count)
+    at_gateway.submit(context, gateway, FixedThrottle(granted))
+
+
+class FixedThrottle:
+    """A throttle that grants the same number of messages each time."""
+
+    def __init__(self, granted: int) -> None:
+        self._granted = granted
+
+    def acquire(self, _batch: Batch, wanted: int) -> Grant:
+        return Grant(min(self._granted, wanted))
+
+
+def test_nobody_bounces_while_the_server_refuses_the_sender(
+    database: Database, serve: Callable[..., SmtpServerProcess], tmp_path: Path
+) -> None:
+    server = serve()
+    batch = make_ready_batch(database, *(f"ann{number}@shop.internal" for number in range(5)))
+    gateway = open_gateway("smtp", "{}", database)
+    (tmp_path / REFUSING_FILE).touch()
+    for count in range(MIN_TRIES_ALONE + 2):
+        with pytest.raises(GatewayUnavailable, match=r"554 5\.7\.1 relaying denied"):
+            submit(database, batch, gateway, unavailable_count=count)
+    assert set(read_states(database, batch).values()) == {READY}
+    (tmp_path / REFUSING_FILE).unlink()
+    submit(database, batch, gateway, unavailable_count=99)
+    assert set(read_states(database, batch).values()) == {in_status(DELIVERED)}
+    assert len(server.accepted) == 5
+
+
+def test_messages_that_were_sent_before_the_server_refused_are_recorded(
+    database: Database, serve: Callable[..., SmtpServerProcess], tmp_path: Path
+) -> None:
+    server = serve()
+    batch = make_ready_batch(database, *(f"ann{number}@shop.internal" for number in range(5)))
+    gateway = open_gateway("smtp", "{}", database)
+    submit(database, batch, gateway, granted=1)
+    (tmp_path / REFUSING_FILE).touch()
+    with pytest.raises(GatewayUnavailable, match="relaying denied"):
+        submit(database, batch, gateway, unavailable_count=99)
+    server.stop()
+    with pytest.raises(GatewayUnavailable, match="connection failed"):
+        submit(database, batch, open_gateway("smtp", "{}", database))
+    states = [state.status for state in read_states(database, batch).values()]
+    assert states == [DELIVERED, *[Status.ABOUT_TO_BE_SENT] * 4]
+
+
+@pytest.mark.parametrize("granted", [1, 99])
+@pytest.mark.parametrize("name", ["suspicious", "closing", "reject"])
+def test_a_message_that_is_refused_alone_bounces_softly_on_every_attempt(
+    database: Database, serve: Callable[..., SmtpServerProcess], name: str, granted: int
+) -> None:
+    server = serve()
+    names = ("ann", name, "bob", "eve")
+    batch = make_ready_batch(database, *(f"{user}@shop.internal" for user in names))
+    gateway = open_gateway("smtp", "{}", database)
+    while READY in read_states(database, batch).values():
+        submit(database, batch, gateway, granted=granted)
+    submit(database, batch, gateway, granted=granted)
+    assert read_states(database, batch) == {
+        0: in_status(DELIVERED),
+        1: in_status(SOFT_BOUNCED, 2),
+        2: in_status(DELIVERED),
+        3: in_status(DELIVERED),
+    }
+    assert len(server.accepted) == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "tries"), [("suspicious", MIN_TRIES_ALONE_IF_TEMPORARY), ("reject", MIN_TRIES_ALONE)]
+)
+def test_the_last_message_comes_to_an_end_if_others_were_accepted(
+    database: Database, serve: Callable[..., SmtpServerProcess], name: str, tries: int
+) -> None:
+    serve()
+    batch = make_ready_batch(database, "ann@shop.internal", f"{name}@shop.internal")
+    gateway = open_gateway("smtp", "{}", database)
+    submit(database, batch, gateway)
+    for count in range(tries):
+        with pytest.raises(GatewayUnavailable):
+            submit(database, batch, gateway, unavailable_count=count)
+    submit(database, batch, gateway, unavailable_count=tries)
+    assert read_states(database, batch) == {0: in_status(DELIVERED), 1: in_status(SOFT_BOUNCED)}
+
+
+@pytest.mark.parametrize(("other", "is_proof"), [("ann", True), ("refuse", False)])
+def test_a_message_is_at_fault_if_other_batches_are_accepted_meanwhile(
+    database: Database, serve: Callable[..., SmtpServerProcess], other: str, is_proof: bool
+) -> None:
+    serve()
+    people: dict[int, dict[str, object]] = {
+        0: {"email": "reject@shop.internal"},
+        1: {"email": f"{other}@shop.internal"},
+    }
+    plan = Plan(size=2, gateway_kind="smtp", gateway_settings="{}")
+    campaign = make_campaign(database, plan, people)
+    refused, accepted = islice(enqueue_batches(database, campaign), 2)
+    for batch in (refused, accepted):
+        move(database, batch, [batch.first], READY)
+    gateway = open_gateway("smtp", "{}", database)
+    context = replace(step_context(database, refused), unavailable_since=campaign.clock.now())
+    throttle = UnlimitedThrottle()
+    with pytest.raises(GatewayUnavailable):
+        at_gateway.submit(context, gateway, throttle)
+    at_gateway.submit(step_context(database, accepted), gateway, throttle)
+    with nullcontext() if is_proof else pytest.raises(GatewayUnavailable):
+        at_gateway.submit(context, gateway, throttle)
+    assert read_states(database, refused)[0] == (in_status(SOFT_BOUNCED) if is_proof else READY)
+
+
+def test_the_rules_of_the_scenario_come_before_the_shipped_ones(
+    database: Database, serve: Callable[..., SmtpServerProcess]
+) -> None:
+    serve()
+    batch = make_ready_batch(database, "full@shop.internal", "reject@shop.internal")
+    replies = '[{"match": "552", "as": "hard"}, {"match": "message rejected", "as": "hard"}]'
+    batch = replace(batch, campaign=replace(batch.campaign, replies=replies))
+    submit(database, batch, open_gateway("smtp", "{}", database))
+    assert set(read_states(database, batch).values()) == {in_status(HARD_BOUNCED)}
+
+
+def test_a_message_without_a_reply_is_unconfirmed_and_is_not_sent_again(
     database: Database, serve: Callable[..., SmtpServerProcess]
 ) -> None:
     server = serve()
     batch = make_ready_batch(
-        database, *(f"{user}@shop.internal" for user in ("ann", "closing", "bob"))
+        database, *(f"{user}@shop.internal" for user in ("ann", "vanish", "bob"))
     )
     gateway = open_gateway("smtp", "{}", database)
-    next_step = run_step(database, batch, Step.SUBMIT, gateway)
-    assert read_states(database, batch) == {0: in_status(DELIVERED), 1: READY, 2: READY}
-    assert next_step is not None
-    assert next_step.step is Step.SUBMIT
-    with pytest.raises(GatewayUnavailable, match=r"421|4\.3\.2 going down"):
+    for _ in range(2):
         run_step(database, batch, Step.SUBMIT, gateway)
-    server.stop()
-    with pytest.raises(GatewayUnavailable, match="connection failed"):
-        run_step(database, batch, Step.SUBMIT, open_gateway("smtp", "{}", database))
-    assert read_states(database, batch) == {0: in_status(DELIVERED), 1: READY, 2: READY}
+        run_step(database, batch, Step.DELIVER, gateway)
+    assert read_states(database, batch) == {
+        0: in_status(DELIVERED),
+        1: in_gateway(),
+        2: in_status(DELIVERED),
+    }
+    assert read_details(database, batch, 1) == [UNCONFIRMED]
+    assert len(server.accepted) == 3
+    assert next_step(database, batch) is None
+    assert find_violations(database, batch.campaign) == []
+
+
+def test_the_reply_to_a_whole_message_may_take_longer_than_others(
+    database: Database, serve: Callable[..., SmtpServerProcess], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The timeout of the gateway is one second here."""
+    server = serve()
+    monkeypatch.setattr("workers.steps.limits.MAX_STEP_SECONDS", SLOW_REPLY_SECONDS / 2)
+    monkeypatch.setattr("workers.steps.limits.MIN_STEP_SECONDS", SLOW_REPLY_SECONDS / 2)
+    batch = make_ready_batch(database, "slow@shop.internal")
+    gateway = open_gateway("smtp", "{}", database)
+    with limit_step_time(0):
+        submit(database, batch, gateway)
+    assert read_states(database, batch) == {0: in_status(DELIVERED)}
+    assert len(server.accepted) == 1
 
 
 @pytest.fixture

@@ -87,9 +87,13 @@ gateways = Table(
     Column("enabled", Boolean, nullable=False, server_default=true()),
     Column("rate", Integer),
     Column("retry_after", BigInteger, nullable=False, server_default=text("0")),
+    Column("replies", Text, nullable=False, server_default=text("'[]'")),
+    Column("unconfirmed_after", BigInteger, nullable=False, server_default=text("86400000000")),
     comment="A service that accepts messages. kind: name of an entry point in sendtrace.gateways."
     " settings: read by that gateway only. rate: messages accepted per second; null is unlimited."
-    " retry_after: microseconds until a soft-bounced message is submitted again.",
+    " retry_after: microseconds until a soft-bounced message is submitted again, at first; doubled"
+    " with each attempt. replies: a JSON list of rules that classify its replies."
+    " unconfirmed_after: microseconds after which a message without a reply is not delivered.",
 )
 
 audiences = Table(
@@ -190,10 +194,20 @@ batches = Table(
     Column("deferred", Integer, nullable=False, server_default=text("0")),
     CheckConstraint("first >= 0", name="first"),
     CheckConstraint("size >= 1", name="size"),
+    Column("unconfirmed_due_at", BigInteger),
+    Column("unconfirmed", Integer, nullable=False, server_default=text("0")),
     CheckConstraint("deferred >= 0", name="deferred"),
+    CheckConstraint("unconfirmed >= 0", name="unconfirmed"),
+    Index(
+        None,
+        "unconfirmed_due_at",
+        sqlite_where=text("unconfirmed_due_at IS NOT NULL"),
+        postgresql_where=text("unconfirmed_due_at IS NOT NULL"),
+    ),
     sqlite_with_rowid=False,
     comment="The message numbers first to first + size - 1 of a campaign: the unit of a task."
     " touched_at: when a step last changed it. receipts_due_at, engagement_due_at: when the gateway"
     " may next have news; null is never. deferred, deferral_due_at: its rows in deferrals, and the"
-    " earliest of their times.",
+    " earliest of their times. unconfirmed, unconfirmed_due_at: its messages in the gateway that"
+    " got no reply, and when the first of them counts as not delivered.",
 )

@@ -24,7 +24,8 @@ engagements = Table(
     Column("at", BigInteger, primary_key=True, autoincrement=False),
     CheckConstraint(f"kind IN ({sql_code_list(Engagement)})", name="kind"),
     sqlite_with_rowid=False,
-    comment="What recipients did with delivered messages, each event once.",
+    comment="What recipients did with messages, each event once. Opt-outs may be recorded before"
+    " the delivery.",
 )
 
 engagement_tallies = Table(

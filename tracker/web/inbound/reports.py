@@ -2,7 +2,7 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any
@@ -56,23 +56,38 @@ def store_report(
     with context.database.read() as connection:
         campaigns = load_campaigns(connection, ids)
         selection = _select_items(connection, campaigns, parsed, context.settings.clock_tolerance)
-        items_by_batch = group_by_batch(connection, campaigns, selection.items_by_campaign)
-    refused = selection.refused
-    if refused and (is_strict or len(refused) == len(values)):
-        raise RequestValidationError([item.model_dump() for item in refused])
+    if selection.refused and (is_strict or len(selection.refused) == len(values)):
+        raise RequestValidationError([item.model_dump() for item in selection.refused])
+    result = store_items(context, item_type.due_kind, campaigns, selection.items_by_campaign)
+    return result.model_copy(update={"refused": selection.refused})
+
+
+def store_items(
+    context: WebContext,
+    due_kind: DueKind,
+    campaigns: Sequence[Campaign],
+    items_by_campaign: Mapping[int, Sequence[ReportItem]],
+) -> InboundResult:
+    """Store items for the steps of their batches, and suppress customers who opted out.
+
+    Args:
+        items_by_campaign: the items of each of the campaigns, by its id.
+    """
+    with context.database.read() as connection:
+        items_by_batch = group_by_batch(connection, campaigns, items_by_campaign)
     with context.database.write() as connection:
         settled = find_settled_batches(connection, items_by_batch)
-        store_reports(connection, item_type.due_kind, campaigns, items_by_batch)
+        store_reports(connection, due_kind, campaigns, items_by_batch)
         for campaign in campaigns:
-            items = selection.items_by_campaign[campaign.id]
+            items = items_by_campaign[campaign.id]
             events = [item for item in items if isinstance(item, EngagementEvent)]
             opt_out_customers(context.database, connection, campaign, events)
     notify = context.monitoring.notify_workers
     return InboundResult(
-        taken=len(values) - len(refused),
+        taken=sum(map(len, items_by_campaign.values())),
         batches=len(items_by_batch),
-        queued=_notify_workers(notify, items_by_batch, settled, item_type.due_kind),
-        refused=refused,
+        queued=_notify_workers(notify, items_by_batch, settled, due_kind),
+        refused=[],
     )
 
 
@@ -80,15 +95,16 @@ def _parse_body(body: bytes) -> list[Any]:
     try:
         values = json.loads(body)
     except (ValueError, RecursionError) as error:
-        raise _validation_error(f"expected JSON; {error}") from None
+        raise invalid_body(f"expected JSON; {error}") from None
     if not isinstance(values, list) or not values:
-        raise _validation_error("expected a list of at least one item")
+        raise invalid_body("expected a list of at least one item")
     if len(values) > MAX_REPORT_ITEMS:
         raise HTTPException(413, f"expected at most {MAX_REPORT_ITEMS:,} items")
     return values
 
 
-def _validation_error(cause: str) -> RequestValidationError:
+def invalid_body(cause: str) -> RequestValidationError:
+    """Return the error that refuses the whole body of a request."""
     return RequestValidationError([{"type": "value_error", "loc": ("body",), "msg": cause}])
 
 

@@ -1,4 +1,4 @@
-"""The inbound API: gateways report receipts and engagement.
+"""The inbound API: gateways report receipts, engagement and bounce messages.
 
 The reports are stored in the database; the workers' steps apply them. An item that can't be used is
 refused by itself.
@@ -15,10 +15,11 @@ from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response
 from pydantic import TypeAdapter
 
 from tracker.web.context import Context, WebContext
+from tracker.web.inbound.bounces import store_bounce
 from tracker.web.inbound.items import EngagementIn, ItemType, ReceiptIn
 from tracker.web.inbound.reports import MAX_REPORT_ITEMS, InboundResult, store_report
 
-MAX_REPORT_BYTES = 4_000_000
+MAX_REPORT_BYTES, MAX_BOUNCE_BYTES = 4_000_000, 1_000_000
 
 MEDIA_TYPES = ("application/json", "text/plain")
 """Media types of a report; some providers send JSON as text."""
@@ -42,6 +43,13 @@ INBOUND_RESPONSES: dict[int | str, dict[str, Any]] = {
         "description": "More reports a second than `SENDTRACE_REPORTS_PER_SECOND`; see"
         " `Retry-After`."
     },
+}
+
+BOUNCE_RESPONSES: dict[int | str, dict[str, Any]] = {
+    **{code: INBOUND_RESPONSES[code] for code in (401, 429)},
+    404: {"description": "The campaign has no such message."},
+    413: {"description": f"More than {MAX_BOUNCE_BYTES:,} bytes."},
+    422: {"description": "Not a bounce message, or not about an email on record."},
 }
 
 
@@ -123,6 +131,29 @@ async def report_engagement(
     return await _accept_report(request, response, context, EngagementIn, strict)
 
 
+@router.post(
+    "/bounces",
+    status_code=202,
+    summary="Report a bounce message",
+    responses=BOUNCE_RESPONSES,
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {"message/rfc822": {"schema": {"type": "string", "format": "binary"}}},
+        }
+    },
+)
+async def report_bounce(request: Request, context: Context) -> InboundResult:
+    """Store the outcome in a raw bounce message (RFC 3464) about an email that sendtrace sent.
+
+    The body is the message as it arrived, whatever its content type, at most 1 MB. The message is
+    recognized by the Message-ID in the returned headers. A notification that a delivery is delayed
+    changes nothing (`"taken": 0`).
+    """
+    body = await _read_bytes(request, MAX_BOUNCE_BYTES)
+    return await run_sync(store_bounce, context, body)
+
+
 async def _accept_report(
     request: Request, response: Response, context: WebContext, item_type: ItemType, strict: bool
 ) -> InboundResult:
@@ -138,9 +169,14 @@ async def _read_body(request: Request) -> bytes:
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type not in MEDIA_TYPES:
         raise HTTPException(415, f"expected {' or '.join(MEDIA_TYPES)}")
+    return await _read_bytes(request, MAX_REPORT_BYTES)
+
+
+async def _read_bytes(request: Request, limit: int) -> bytes:
+    """Return a request's body, or refuse one that is too large without reading on."""
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
-        if len(body) > MAX_REPORT_BYTES:
-            raise HTTPException(413, f"expected at most {MAX_REPORT_BYTES:,} bytes")
+        if len(body) > limit:
+            raise HTTPException(413, f"expected at most {limit:,} bytes")
     return bytes(body)

@@ -6,7 +6,7 @@ Written out instead of derived from the vocabulary, so that it stays the same wh
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0002_initial"
+revision = "0003_initial"
 down_revision = None
 
 POSTGRESQL_TRIGGER = (
@@ -117,9 +117,16 @@ def _create_catalog_tables() -> None:
         sa.Column("enabled", sa.Boolean(), server_default=sa.true(), nullable=False),
         sa.Column("rate", sa.Integer(), nullable=True),
         sa.Column("retry_after", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
+        sa.Column("replies", sa.Text(), server_default=sa.text("'[]'"), nullable=False),
+        sa.Column(
+            "unconfirmed_after",
+            sa.BigInteger(),
+            server_default=sa.text("86400000000"),
+            nullable=False,
+        ),
         sa.ForeignKeyConstraint(["run_id"], ["runs.id"], name=op.f("gateways_run_id_fkey")),
         sa.PrimaryKeyConstraint("id", name=op.f("gateways_pkey")),
-        comment="A service that accepts messages. kind: name of an entry point in sendtrace.gateways. settings: read by that gateway only. rate: messages accepted per second; null is unlimited. retry_after: microseconds until a soft-bounced message is submitted again.",
+        comment="A service that accepts messages. kind: name of an entry point in sendtrace.gateways. settings: read by that gateway only. rate: messages accepted per second; null is unlimited. retry_after: microseconds until a soft-bounced message is submitted again, at first; doubled with each attempt. replies: a JSON list of rules that classify its replies. unconfirmed_after: microseconds after which a message without a reply is not delivered.",
     )
     op.create_table(
         "audiences",
@@ -229,15 +236,26 @@ def _create_catalog_tables() -> None:
         sa.Column("engagement_due_at", sa.BigInteger(), nullable=True),
         sa.Column("deferral_due_at", sa.BigInteger(), nullable=True),
         sa.Column("deferred", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("unconfirmed_due_at", sa.BigInteger(), nullable=True),
+        sa.Column("unconfirmed", sa.Integer(), server_default=sa.text("0"), nullable=False),
         sa.CheckConstraint("deferred >= 0", name=op.f("batches_deferred_check")),
+        sa.CheckConstraint("unconfirmed >= 0", name=op.f("batches_unconfirmed_check")),
         sa.CheckConstraint("first >= 0", name=op.f("batches_first_check")),
         sa.CheckConstraint("size >= 1", name=op.f("batches_size_check")),
         sa.ForeignKeyConstraint(
             ["campaign_id"], ["campaigns.id"], name=op.f("batches_campaign_id_fkey")
         ),
         sa.PrimaryKeyConstraint("campaign_id", "batch", name=op.f("batches_pkey")),
-        comment="The message numbers first to first + size - 1 of a campaign: the unit of a task. touched_at: when a step last changed it. receipts_due_at, engagement_due_at: when the gateway may next have news; null is never. deferred, deferral_due_at: its rows in deferrals, and the earliest of their times.",
+        comment="The message numbers first to first + size - 1 of a campaign: the unit of a task. touched_at: when a step last changed it. receipts_due_at, engagement_due_at: when the gateway may next have news; null is never. deferred, deferral_due_at: its rows in deferrals, and the earliest of their times. unconfirmed, unconfirmed_due_at: its messages in the gateway that got no reply, and when the first of them counts as not delivered.",
         sqlite_with_rowid=False,
+    )
+    op.create_index(
+        op.f("batches_unconfirmed_due_at_idx"),
+        "batches",
+        ["unconfirmed_due_at"],
+        unique=False,
+        sqlite_where=sa.text("unconfirmed_due_at IS NOT NULL"),
+        postgresql_where=sa.text("unconfirmed_due_at IS NOT NULL"),
     )
 
 
@@ -510,7 +528,7 @@ def _create_engagement_tables() -> None:
         sa.PrimaryKeyConstraint(
             "campaign_id", "kind", "number", "at", name=op.f("engagements_pkey")
         ),
-        comment="What recipients did with delivered messages, each event once.",
+        comment="What recipients did with messages, each event once. Opt-outs may be recorded before the delivery.",
         sqlite_with_rowid=False,
     )
     op.create_table(

@@ -6,7 +6,7 @@ Written out instead of derived from the vocabulary, so that it stays the same wh
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0002_initial"
+revision = "0003_initial"
 down_revision = None
 
 
@@ -94,7 +94,7 @@ def upgrade() -> None:
         sa.Column("folder", sa.Text(), nullable=False),
         sa.Column("rejects", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("run_id", name=op.f("run_setups_pkey")),
-        comment="What a started run has besides its definition. scenario_file: path of the definition. folder: where its files are. rejects: a JSON list of audience files with rows that could not be read.",
+        comment="What a started run has besides its definition. scenario_file: path of the definition. folder: where its files are. rejects: a JSON list of the imported audience files with counts of their rows.",
     )
     op.create_table(
         "run_drivers",

@@ -1,0 +1,119 @@
+"""Rules that tell from a mail server's reply what it says: about the recipient, or about us.
+
+A reply has a code (RFC 5321), often an enhanced status code (RFC 3463), and a text. The first rule
+that matches decides. The rules of a scenario come before the shipped ones.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from enum import StrEnum
+from functools import cache
+from typing import NamedTuple
+
+
+class ReplyKind(StrEnum):
+    """What a reply says of a message that wasn't accepted."""
+
+    HARD = "hard"
+    """The recipient can't be reached, for good."""
+    SOFT = "soft"
+    """The recipient can't be reached for now."""
+    US = "us"
+    """The server refuses the sender, whoever the recipient is."""
+
+
+_PATTERN = re.compile(r"(?:([245]\d\d)(?!\S))?\s*([245]\.\d{1,3}\.(?:\d{1,3}|\*)(?!\S))?")
+_LEADING_CODES = re.compile(
+    r"\s*(?:([2-5]\d\d)(?=[\s-]|$))?[\s-]*#?([245]\.\d{1,3}\.\d{1,3})?(?!\d)"
+)
+_ENHANCED_CODE_IN_TEXT = re.compile(r"#([245]\.\d{1,3}\.\d{1,3})(?!\d)")
+
+
+class ReplyRule(NamedTuple):
+    """A rule of the table.
+
+    Attributes:
+        match: a code, an enhanced code, a part of the text, or several of them in this order, such
+            as `550 5.7.1 relaying denied`. The last part of an enhanced code may be `*`.
+        kind: what a reply that matches says.
+    """
+
+    match: str
+    kind: ReplyKind
+
+    def matches(self, code: str, enhanced_code: str, text: str) -> bool:
+        """Return whether a reply matches; `text` is in lower case."""
+        wanted_code, wanted_enhanced, wanted_text = _parse_pattern(self.match)
+        if wanted_code and wanted_code != code:
+            return False
+        if wanted_enhanced.endswith("*"):
+            if not enhanced_code.startswith(wanted_enhanced[:-1]):
+                return False
+        elif wanted_enhanced and wanted_enhanced != enhanced_code:
+            return False
+        return wanted_text in text
+
+
+@cache
+def _parse_pattern(pattern: str) -> tuple[str, str, str]:
+    text = " ".join(pattern.lower().split())
+    codes = _PATTERN.match(text)
+    if codes is None:
+        return "", "", text
+    return codes[1] or "", codes[2] or "", text[codes.end() :].strip()
+
+
+def _rules(kind: ReplyKind, *patterns: str) -> list[ReplyRule]:
+    return [ReplyRule(pattern, kind) for pattern in patterns]
+
+
+DEFAULT_RULES: Sequence[ReplyRule] = (
+    # Codes with one meaning, whatever the text says.
+    *_rules(ReplyKind.HARD, "5.1.1", "5.1.2", "5.1.3", "5.1.6", "5.1.10", "5.2.1"),
+    *_rules(ReplyKind.SOFT, "5.2.2", "5.2.3", "5.3.4", "5.4.7", "4.2.*"),
+    *_rules(ReplyKind.US, "5.1.7", "5.1.8", "5.1.90", "5.4.5"),
+    # Waiting is asked for.
+    *_rules(ReplyKind.SOFT, "greylist", "graylist", "grey list", "gray list"),
+    # The sender is refused, by texts of servers that give no code of their own, or a wrong one.
+    *_rules(ReplyKind.US, "relaying denied", "relay access denied", "relay not permitted"),
+    *_rules(ReplyKind.US, "relaying not allowed", "not permitted to relay", "unable to relay"),
+    *_rules(ReplyKind.US, "allowed rcpthosts", "authentication required"),
+    *_rules(ReplyKind.US, "authentication is required", "sender verify failed"),
+    *_rules(ReplyKind.US, "block list", "blocklist", "blacklist", "black list", "spamhaus"),
+    *_rules(ReplyKind.US, "dnsbl", "blocked using", "poor reputation", "bad reputation"),
+    *_rules(ReplyKind.US, "unsolicited", "sending quota", "sending limit", "daily limit"),
+    *_rules(ReplyKind.US, "rate limit", "too many connections", "too many messages"),
+    *_rules(ReplyKind.US, "administrative prohibition", "policy restriction"),
+    # The mailbox takes nothing for now.
+    *_rules(ReplyKind.SOFT, "mailbox full", "mailbox is full", "over quota", "quota exceeded"),
+    *_rules(ReplyKind.SOFT, "mailbox quota", "insufficient storage", "552"),
+    *_rules(ReplyKind.HARD, "user unknown", "unknown user", "no such user", "mailbox is disabled"),
+    # Codes about the server, its policy and the protocol.
+    *_rules(ReplyKind.US, "421", "5.7.*", "5.5.*", "503", "554", "530", "534", "535", "538"),
+    *_rules(ReplyKind.SOFT, "5.3.*", "5.4.6"),
+)
+"""The shipped rules. Any other 5xx reply is about the recipient for good, any other for now."""
+
+
+def classify_reply(reply: str, rules: Iterable[ReplyRule] = ()) -> ReplyKind:
+    """Return what a reply such as `550 5.1.1 unknown user` says.
+
+    Args:
+        rules: rules that come before the shipped ones.
+    """
+    codes = _LEADING_CODES.match(reply)
+    code, enhanced_code = (codes[1] or "", codes[2] or "") if codes else ("", "")
+    if not enhanced_code and (in_text := _ENHANCED_CODE_IN_TEXT.search(reply)):
+        enhanced_code = in_text[1]
+    text = " ".join(reply.lower().split())
+    for rule in (*rules, *DEFAULT_RULES):
+        if rule.matches(code, enhanced_code, text):
+            return rule.kind
+    return ReplyKind.HARD if (code or enhanced_code).startswith("5") else ReplyKind.SOFT
+
+
+@cache
+def parse_rules(text: str) -> tuple[ReplyRule, ...]:
+    """Return the rules in the JSON text of a recorded gateway."""
+    return tuple(ReplyRule(rule["match"], ReplyKind(rule["as"])) for rule in json.loads(text))

@@ -1,0 +1,80 @@
+"""Turn the replies to the messages of a submission into its result."""
+
+from collections import defaultdict
+from typing import Protocol
+
+from tracker.clock import Instant
+from tracker.record.receipts import Receipt
+from tracker.replies import ReplyKind, classify_reply, parse_rules
+from tracker.status import Status
+from workers.gateways.base import MAX_REFUSALS, Refusal, Submission, SubmissionResult
+
+
+class Reply(Protocol):
+    """A reply to one message; its text begins with its codes. A code of 0 stands for no reply."""
+
+    @property
+    def code(self) -> int:
+        """The code of the reply."""
+        ...
+
+    @property
+    def is_success(self) -> bool:
+        """True if the message was accepted."""
+        ...
+
+    @property
+    def is_temporary(self) -> bool:
+        """True if a later try may succeed."""
+        ...
+
+
+class SubmissionReplies:
+    """The replies to the messages of a submission so far, in their order."""
+
+    def __init__(self, submission: Submission) -> None:
+        self._attempt = submission.attempt
+        self._clock = submission.campaign.clock
+        self._rules = parse_rules(submission.campaign.replies)
+        self._accepted: defaultdict[Instant, list[int]] = defaultdict(list)
+        self._receipts: list[Receipt] = []
+        self._unconfirmed: list[int] = []
+        self._refused: dict[int, Refusal] = {}
+        self._refusals_in_a_row = 0
+
+    @property
+    def is_worth_recording(self) -> bool:
+        """True if a message was handed over, whatever became of it."""
+        return bool(self._accepted)
+
+    @property
+    def is_refusing(self) -> bool:
+        """True if the gateway has refused so many messages in a row that it is no use to go on."""
+        return self._refusals_in_a_row >= MAX_REFUSALS
+
+    def add(self, number: int, reply: Reply) -> None:
+        """Add the reply to a message, which came now."""
+        at = self._clock.now()
+        if not reply.code:
+            self._accepted[at].append(number)
+            self._unconfirmed.append(number)
+            return
+        status = Status.DELIVERED
+        if reply.is_success:
+            self._refusals_in_a_row = 0
+        else:
+            kind = classify_reply(str(reply), self._rules)
+            if kind is ReplyKind.US:
+                self._refusals_in_a_row += 1
+                self._refused[number] = Refusal(at, str(reply), reply.is_temporary)
+                return
+            is_hard = kind is ReplyKind.HARD
+            status = Status.HARD_BOUNCED if is_hard else Status.SOFT_BOUNCED
+        self._accepted[at].append(number)
+        self._receipts.append(Receipt(number, self._attempt, status, at, detail=str(reply)))
+
+    def result(self) -> SubmissionResult:
+        """Return the result of the submission."""
+        return SubmissionResult(
+            self._accepted, self._receipts, refused=self._refused, unconfirmed=self._unconfirmed
+        )

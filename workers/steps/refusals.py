@@ -1,0 +1,164 @@
+"""Tell whether refused messages are at fault themselves, or the gateway is unavailable.
+
+A reply such as `relaying denied` says nothing about the recipient. But some servers send one for a
+single message whose content they dislike, and accept all others.
+"""
+
+from collections import defaultdict
+from collections.abc import Collection
+
+import sqlalchemy as sa
+
+from tracker.clock import Instant
+from tracker.queries.acceptances import has_accepted_since
+from tracker.record.journal import Move, State
+from tracker.record.predicates import is_of_message_in, is_same_message
+from tracker.record.receipts import Receipt
+from tracker.status import Status
+from tracker.store.schema.messages import messages, tallies, transition_details
+from workers.gateways.base import (
+    MAX_REFUSALS,
+    GatewayUnavailable,
+    Refusal,
+    SubmissionResult,
+)
+from workers.steps.context import StepContext
+
+ONLY_THIS_MESSAGE = "refused for this message only: "
+"""How the detail of a soft bounce begins whose reply would otherwise say that we are refused."""
+
+MIN_TRIES_ALONE, MIN_TRIES_ALONE_IF_TEMPORARY = 7, 3
+"""Tries after which the last messages of a batch count as refused by themselves, if the gateway has
+accepted other messages of the campaign: about a minute, and ten seconds for temporary replies."""
+
+
+class Refusals:
+    """The messages that a gateway refused in a step."""
+
+    def __init__(self, context: StepContext) -> None:
+        self._context = context
+        self._refused: dict[int, tuple[State, Refusal]] = {}
+        self._last_accepted_at: Instant | None = None
+
+    def add(self, source: State, result: SubmissionResult) -> None:
+        """Add the result of a submission of messages that were in a state."""
+        for number, refusal in result.refused.items():
+            self._refused[number] = (source, refusal)
+        if self._refused:
+            accepted_at = result.last_acceptance(self._context.now())
+            if accepted_at is not None:
+                self._last_accepted_at = max(accepted_at, self._last_accepted_at or accepted_at)
+
+    @property
+    def count(self) -> int:
+        """The number of messages that were refused."""
+        return len(self._refused)
+
+    @property
+    def is_gateway_refusing(self) -> bool:
+        """True if the gateway refused the latest messages in a row, as many as are tried."""
+        return len(self._unexplained()) >= MAX_REFUSALS
+
+    def _unexplained(self) -> list[int]:
+        """Return the messages after which no other one was accepted."""
+        latest = self._last_accepted_at
+        return [
+            number
+            for number, (_, refusal) in self._refused.items()
+            if latest is None or refusal.at > latest
+        ]
+
+    def bounce(self, *, is_all: bool) -> tuple[list[Move], list[Receipt]]:
+        """Return what to record of the messages that are refused by themselves: soft bounces.
+
+        Args:
+            is_all: whether no other message of the batch waits for submission.
+        """
+        if not self._refused:
+            return [], []
+        waiting = set(self._unexplained())
+        if waiting:
+            waiting -= self._refused_before(waiting)
+        if waiting and is_all and (self._accepts_others() or self._are_refused_alone(waiting)):
+            waiting = set()
+        by_source: defaultdict[State, dict[int, Refusal]] = defaultdict(dict)
+        for number, (source, refusal) in self._refused.items():
+            if number not in waiting:
+                by_source[source][number] = refusal
+        moves = [
+            Move(
+                numbers=[*refused],
+                source=source,
+                target=State(status=Status.IN_GATEWAY, attempt=source.attempt + 1),
+                at=[refusal.at for refusal in refused.values()],
+            )
+            for source, refused in by_source.items()
+        ]
+        receipts = [
+            Receipt(
+                number,
+                source.attempt + 1,
+                Status.SOFT_BOUNCED,
+                refusal.at,
+                detail=ONLY_THIS_MESSAGE + refusal.reply,
+            )
+            for source, refused in by_source.items()
+            for number, refusal in refused.items()
+        ]
+        return moves, receipts
+
+    def raise_if_refused(self) -> None:
+        """Raise `GatewayUnavailable`, with the first reply, if the gateway refused a message."""
+        for _, refusal in self._refused.values():
+            raise GatewayUnavailable(f"refuses all messages: {refusal.reply}")
+
+    def _refused_before(self, numbers: Collection[int]) -> set[int]:
+        """Return those of some messages whose previous attempt was refused for them only."""
+        details = transition_details.c
+        query = (
+            sa.select(messages.c.number)
+            .join(
+                transition_details,
+                sa.and_(
+                    is_same_message(transition_details, messages),
+                    details.attempt == messages.c.attempt,
+                    details.status == messages.c.status,
+                ),
+            )
+            .where(
+                is_of_message_in(messages, self._context.batch),
+                messages.c.number.in_(numbers),
+                messages.c.status == Status.SOFT_BOUNCED,
+                details.detail.startswith(ONLY_THIS_MESSAGE),
+            )
+        )
+        with self._context.database.read() as connection:
+            return set(connection.scalars(query))
+
+    def _accepts_others(self) -> bool:
+        """Return whether others were accepted since this batch was refused for the first time.
+
+        What is left of it was refused then and now, so it is at fault.
+        """
+        since = self._context.unavailable_since
+        if since is None:
+            return False
+        with self._context.database.read() as connection:
+            return has_accepted_since(connection, self._context.campaign, since)
+
+    def _are_refused_alone(self, numbers: Collection[int]) -> bool:
+        """Return whether the last messages of a batch are refused while others are accepted.
+
+        Nothing is left that could prove it, so the record and the number of tries decide.
+        """
+        is_temporary = all(self._refused[number][1].is_temporary for number in numbers)
+        tries = MIN_TRIES_ALONE_IF_TEMPORARY if is_temporary else MIN_TRIES_ALONE
+        if self._context.unavailable_count < tries:
+            return False
+        accepted = sa.select(tallies.c.messages).where(
+            tallies.c.campaign_id == self._context.campaign.id,
+            tallies.c.status.in_((Status.IN_GATEWAY, Status.DELIVERED)),
+            tallies.c.messages > 0,
+        )
+        with self._context.database.read() as connection:
+            return connection.execute(accepted.limit(1)).first() is not None
