@@ -50,7 +50,7 @@ default. Spaces around a cell are ignored. An unknown column is an error before 
     yield f"| `tag:NAME`, `field:NAME` | {CUSTOM_COLUMN_DESCRIPTION} | |"
     words = ", ".join(f"`{word}`" for word in sorted(EMPTY_WORDS))
     yield f"""
-Words for nothing count as an empty cell: {words}.
+These words count as an empty cell: {words}.
 A cell that looks like a formula is text. An apostrophe before `=`, `+`, `-` or `@` is removed. CSV
 files that sendtrace writes have one there, so that no spreadsheet runs a cell as a formula."""
 
@@ -74,7 +74,7 @@ Each cause is a [figure](figures.md), so a threshold can fail on it, such as
     for cause in RejectCause:
         yield f"| `rejects.{cause}` | {cause.meaning} |"
     yield """
-Some damage costs no row. It is counted, too:
+Rows with other damage are imported, and counted:
 
 | figure | rows |
 |---|---|"""
@@ -91,10 +91,10 @@ phones, or in one that is reserved for fiction. With `numbers = "possible"` in t
 audience, its length is enough. A number without a country code is read in the row's `region`, else
 in the `region` of the table.
 
-Damage is undone where one reading is left: a number like `447700900123.0`, a doubled country code,
-a trunk prefix beside the country code, or `00` where the country dials another prefix. Otherwise,
-the customer is imported without a number, and an SMS to the customer is not sent
-(`mobile_missing_or_invalid`). A wrong number would be somebody else's.
+A damaged number is repaired if it has only one reading: a number like `447700900123.0`, a doubled
+country code, a trunk prefix beside the country code, or `00` where the country dials another
+prefix. Otherwise, the customer is imported without a number, and an SMS to the customer is not sent
+(`mobile_missing_or_invalid`). A wrong number may belong to another person.
 
 | figure | cells |
 |---|---|"""

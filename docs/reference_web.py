@@ -58,10 +58,10 @@ $ curl -H "Authorization: Bearer $SENDTRACE_TOKEN" -H "Content-Type: application
 {{"taken":1,"batches":1,"queued":true,"refused":[]}}
 ```
 
-- Numbers may be texts of digits, as in `"campaign": "1"`. Many providers return all metadata as
+- Numbers may be strings of digits, as in `"campaign": "1"`. Many providers return all metadata as
   text.
-- An item that can't be used is refused by itself, and the response is 207. `refused` has the place
-  and cause of each such item. With `?strict=1`, one such item refuses the whole report.
+- If some items can't be used, only those are refused, and the response is 207. `refused` has the
+  place and cause of each. With `?strict=1`, one such item refuses the whole report.
 - `at` is a time in the years {EARLIEST_TIME.year} to {LATEST_TIME.year}; a number isn't a time.
   A time ahead of the run's clock by at most `SENDTRACE_CLOCK_TOLERANCE` counts as now. One that is
   further ahead is refused.
@@ -78,7 +78,7 @@ $ curl -H "Authorization: Bearer $SENDTRACE_TOKEN" -H "Content-Type: application
 - An email that was unsubscribed from or clicked counts as opened, too. For an SMS, `unsubscribed`
   (STOP) implies nothing else, and `opened` is refused.
 
-A bounce message that comes back by email is reported as it is, for example by the mail server that
+A bounce message that arrives by email is reported unchanged, for example by the mail server that
 receives it:
 
 ```console
@@ -87,7 +87,7 @@ $ curl -H "Authorization: Bearer $SENDTRACE_TOKEN" -H "Content-Type: message/rfc
 {{"taken":1,"batches":1,"queued":true,"refused":[]}}
 ```
 
-[SMTP](gateways.md#bounce-messages) says what becomes of it."""
+[SMTP](gateways.md#bounce-messages) describes its effect."""
 
 METRICS_HEADER = f"""\
 # Metrics

@@ -143,7 +143,7 @@ def trace(
 
 
 class ConfirmedOutcome(StrEnum):
-    """What a person found out about an unconfirmed message."""
+    """An outcome of an unconfirmed message that a person can record."""
 
     DELIVERED = "delivered"
     BOUNCED = "bounced"
@@ -156,12 +156,12 @@ def confirm(
     number: Annotated[int, typer.Argument(help="Number of the message; the first is 0.")],
     outcome: Annotated[
         ConfirmedOutcome,
-        typer.Argument(help="Whether it was delivered, or bounced for good."),
+        typer.Argument(help="Outcome of the message; bounced means a hard bounce."),
     ],
     run: RunOption = None,
     database: DatabaseOption = None,
 ) -> None:
-    """Record what became of a message that got no reply.
+    """Record the outcome of a message that got no reply.
 
     Such a message is in the gateway, with the detail `unconfirmed`. It isn't sent again. Without a
     receipt, a bounce or this command it counts as not delivered after a day, or after the time

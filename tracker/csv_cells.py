@@ -8,7 +8,7 @@ ESCAPE = "'"
 """Character before a cell that would begin a formula; spreadsheets hide it and show the rest."""
 
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
-"""What a formula may begin with, or what spreadsheets skip before one."""
+"""Characters that a formula may begin with, or that spreadsheets skip before one."""
 
 
 class CsvWriter:

@@ -24,10 +24,10 @@ MAX_REPLY_LENGTH = 500
 
 
 class DeliveryReport(NamedTuple):
-    """What a bounce message says of one message.
+    """The contents of a bounce message about one email.
 
     Attributes:
-        action: what was done, in lower case: `failed`, `delayed`, `delivered`, `relayed` …
+        action: the action of the mail server: `failed`, `delayed`, `delivered`, `relayed` …
         reply: the reply of the recipient's server, or the enhanced status code.
     """
 
@@ -36,9 +36,9 @@ class DeliveryReport(NamedTuple):
     reply: str
 
     def outcome(self, rules: "tuple[ReplyRule, ...]" = ()) -> Status | None:
-        """Return the outcome of the message, None if the delivery goes on.
+        """Return the outcome of the message; None if the server is still trying.
 
-        A message that was refused because of us counts as not delivered, not as bounced.
+        A message that was refused because of the sender counts as not delivered, not as bounced.
         """
         if self.action == DELIVERED_ACTION:
             return Status.DELIVERED
@@ -54,7 +54,7 @@ class DeliveryReport(NamedTuple):
 
 
 def parse_delivery_report(content: bytes) -> DeliveryReport:
-    """Return what a raw bounce message says; raise ValueError if it isn't one about our email."""
+    """Parse a raw bounce message; raise ValueError if it isn't about an email of sendtrace."""
     lowered = content.lower()
     if sum(lowered.count(name) for name in _NESTED_TYPES) > MAX_NESTED_TYPES:
         raise ValueError(f"expected a bounce message with at most {MAX_NESTED_TYPES} nested parts")
@@ -69,7 +69,7 @@ def parse_delivery_report(content: bytes) -> DeliveryReport:
     if not recipients:
         raise ValueError("expected a message with a part message/delivery-status (RFC 3464)")
     if message_id is None:
-        raise ValueError("the bounce message doesn't contain the Message-ID of an email of ours")
+        raise ValueError("the bounce message has no Message-ID of an email that sendtrace sent")
     final = (DELIVERED_ACTION, FAILED_ACTION)
     action, reply = next((entry for entry in recipients if entry[0] in final), recipients[0])
     return DeliveryReport(message_id, action, reply)
@@ -100,9 +100,9 @@ def _find_message_id(
     """Return the Message-ID of the email that a bounce message is about."""
     for part in parts:
         original = _original_headers(part)
-        found = original and MessageId.parse(_read_field(original, "Message-ID"))
-        if found:
-            return found
+        message_id = original and MessageId.parse(_read_field(original, "Message-ID"))
+        if message_id:
+            return message_id
     references = (_read_field(message, name) for name in ("In-Reply-To", "References"))
     return MessageId.parse(" ".join(references))
 

@@ -1,19 +1,21 @@
 """The Message-ID of an email that sendtrace sends, by which a later bounce is recognized.
 
-It is the same on every attempt, to recognize duplicates by. It differs by database, even if the
-clocks of two runs start at the same instant.
+It is the same on every attempt, so that duplicates can be recognized. It differs by database, even
+if the clocks of two runs start at the same instant.
 """
 
 import hashlib
 import re
 from typing import NamedTuple, Self
 
+_MESSAGE_ID = re.compile(r"<(\d{1,10})\.(\d{1,10})\.([0-9a-f]{12})@[^<>\s]{1,255}>", re.ASCII)
+
 
 class MessageId(NamedTuple):
     """The parts of a Message-ID.
 
     Attributes:
-        digest: what `compute_digest` returns for the campaign.
+        digest: the result of `compute_digest` for the campaign.
     """
 
     number: int
@@ -33,10 +35,7 @@ class MessageId(NamedTuple):
         return f"<{self.number}.{self.campaign_id}.{self.digest}@{domain}>"
 
 
-_MESSAGE_ID = re.compile(r"<(\d{1,10})\.(\d{1,10})\.([0-9a-f]{12})@[^<>\s]{1,255}>", re.ASCII)
-
-
 def compute_digest(run_id: int, really_started_at: int | None, campaign: str) -> str:
-    """Return the part of a Message-ID that tells a campaign from those of other databases."""
+    """Return the part of a Message-ID that differs between campaigns and between databases."""
     source = f"{run_id} {really_started_at} {campaign}"
     return hashlib.blake2b(source.encode(), digest_size=6).hexdigest()

@@ -1,4 +1,4 @@
-"""Rules that tell from a mail server's reply what it says: about the recipient, or about us.
+"""Rules that classify a mail server's reply: about the recipient, or about us.
 
 A reply has a code (RFC 5321), often an enhanced status code (RFC 3463), and a text. The first rule
 that matches decides. The rules of a scenario come before the shipped ones.
@@ -13,14 +13,14 @@ from typing import NamedTuple
 
 
 class ReplyKind(StrEnum):
-    """What a reply says of a message that wasn't accepted."""
+    """The meaning of a reply that doesn't accept a message."""
 
     HARD = "hard"
-    """The recipient can't be reached, for good."""
+    """A permanent failure of the recipient's address."""
     SOFT = "soft"
-    """The recipient can't be reached for now."""
+    """A temporary failure for this recipient."""
     US = "us"
-    """The server refuses the sender, whoever the recipient is."""
+    """The server refuses the sender, for any recipient."""
 
 
 _PATTERN = re.compile(r"(?:([245]\d\d)(?!\S))?\s*([245]\.\d{1,3}\.(?:\d{1,3}|\*)(?!\S))?")
@@ -36,7 +36,7 @@ class ReplyRule(NamedTuple):
     Attributes:
         match: a code, an enhanced code, a part of the text, or several of them in this order, such
             as `550 5.7.1 relaying denied`. The last part of an enhanced code may be `*`.
-        kind: what a reply that matches says.
+        kind: the meaning of a reply that matches.
     """
 
     match: str
@@ -73,7 +73,7 @@ DEFAULT_RULES: Sequence[ReplyRule] = (
     *_rules(ReplyKind.HARD, "5.1.1", "5.1.2", "5.1.3", "5.1.6", "5.1.10", "5.2.1"),
     *_rules(ReplyKind.SOFT, "5.2.2", "5.2.3", "5.3.4", "5.4.7", "4.2.*"),
     *_rules(ReplyKind.US, "5.1.7", "5.1.8", "5.1.90", "5.4.5"),
-    # Waiting is asked for.
+    # The server asks the sender to try again later.
     *_rules(ReplyKind.SOFT, "greylist", "graylist", "grey list", "gray list"),
     # The sender is refused, by texts of servers that give no code of their own, or a wrong one.
     *_rules(ReplyKind.US, "relaying denied", "relay access denied", "relay not permitted"),
@@ -85,7 +85,7 @@ DEFAULT_RULES: Sequence[ReplyRule] = (
     *_rules(ReplyKind.US, "unsolicited", "sending quota", "sending limit", "daily limit"),
     *_rules(ReplyKind.US, "rate limit", "too many connections", "too many messages"),
     *_rules(ReplyKind.US, "administrative prohibition", "policy restriction"),
-    # The mailbox takes nothing for now.
+    # The mailbox accepts no message at present.
     *_rules(ReplyKind.SOFT, "mailbox full", "mailbox is full", "over quota", "quota exceeded"),
     *_rules(ReplyKind.SOFT, "mailbox quota", "insufficient storage", "552"),
     *_rules(ReplyKind.HARD, "user unknown", "unknown user", "no such user", "mailbox is disabled"),
@@ -93,11 +93,11 @@ DEFAULT_RULES: Sequence[ReplyRule] = (
     *_rules(ReplyKind.US, "421", "5.7.*", "5.5.*", "503", "554", "530", "534", "535", "538"),
     *_rules(ReplyKind.SOFT, "5.3.*", "5.4.6"),
 )
-"""The shipped rules. Any other 5xx reply is about the recipient for good, any other for now."""
+"""The shipped rules. Any other 5xx reply is `HARD`, any other reply `SOFT`."""
 
 
 def classify_reply(reply: str, rules: Iterable[ReplyRule] = ()) -> ReplyKind:
-    """Return what a reply such as `550 5.1.1 unknown user` says.
+    """Return the meaning of a reply such as `550 5.1.1 unknown user`.
 
     Args:
         rules: rules that come before the shipped ones.

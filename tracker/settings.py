@@ -45,7 +45,7 @@ class Settings(BaseModel):
     @field_validator("flower_port", mode="before")
     @classmethod
     def _ignore_service_link(cls, value: object) -> object:
-        """Ignore what Kubernetes sets beside a service that is named sendtrace-flower."""
+        """Ignore the variable that Kubernetes sets for a service named sendtrace-flower."""
         is_link = isinstance(value, str) and value.startswith("tcp://")
         return cls.model_fields["flower_port"].default if is_link else value
 

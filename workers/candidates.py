@@ -33,7 +33,7 @@ class Customer(NamedTuple):
         number: the customer's number in the audience, and the number of the message.
         mobile_e164: `mobile` in E.164, or None if it is missing or can't receive SMS.
         hard_bounces: hard bounces of earlier messages on the campaign's channel.
-        soft_bounces: earlier messages on the channel whose last attempt bounced softly.
+        soft_bounces: earlier messages on the channel whose last attempt soft-bounced.
         custom: tags and fields, as the text of a JSON object; read them with `value`.
     """
 

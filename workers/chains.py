@@ -23,7 +23,7 @@ class StepArguments:
         is_retry: whether the step may have failed on the batch, or killed its process, before.
         is_one_off: whether the batch has another task, so nothing follows this one.
         unavailable_count: how many times in a row the gateway was unavailable.
-        unavailable_since: when it was so for the first of these times, on the run's clock.
+        unavailable_since: time of the first of these failures, on the run's clock.
         refund_first: the first message of the segment whose latest try doesn't count, if any.
     """
 

@@ -32,7 +32,7 @@ RESERVED_FOR_FICTION = re.compile(
     r"|\+3532091\d{5}"  # ComReg, numbering conditions: 020 91 for drama
     r"|\+61491570(006|110|156|157|158|159|313|737)"  # ACMA, "Phone numbers for use in TV shows"
 )
-"""Mobile numbers that regulators assign to nobody, so that films and tests can show them.
+"""Mobile numbers that regulators reserve for films, examples and tests.
 
 phonenumbers counts most of them as invalid.
 """

@@ -23,7 +23,7 @@ MIN_NUL_SHARE = 0.2
 """Share of bytes that are NUL in UTF-16 without a byte order mark; other text has none."""
 
 CHAOS_TOLERANCE = 0.02
-"""Difference of two measures of disorder, from 0 to 1, that says nothing."""
+"""Difference of two measures of disorder, from 0 to 1, that isn't significant."""
 
 BYTE_ORDER_MARKS = {
     codecs.BOM_UTF8: "utf-8",
@@ -40,7 +40,7 @@ CANDIDATES = (
     "cp1252", "cp1250", "cp1251", "cp1253", "cp1254", "cp932", "gb18030", "big5", "cp949",
     "koi8_r", "mac_roman", "cp850",
 )  # fmt: skip
-"""Encodings of exports besides Unicode; of those that fit equally well, the first is likely."""
+"""Encodings of exports besides Unicode; of those that fit equally well, the first is chosen."""
 
 NAMES = {f"cp{number}": f"windows-{number}" for number in range(1250, 1255)}
 """Names by which people know the encodings."""

@@ -105,10 +105,10 @@ class AudienceFormat(ScenarioSection):
         | None,
         Field(examples=[{"Email Address": "email"}]),
     ] = None
-    """What headings of the file mean: a column of audience files, `field:NAME`, `tag:NAME`, or
+    """Meanings of the file's headings: a column of audience files, `field:NAME`, `tag:NAME`, or
     `ignore`. Headings that are names of columns need no entry."""
     other_columns: Annotated[Literal["ignore", "field"] | None, Field(examples=["field"])] = None
-    """What happens to headings without a meaning: `ignore`, or `field` to import them as
+    """Treatment of headings without a meaning: `ignore`, or `field` to import them as
     `field:HEADING`; default: `ignore` with `columns`, an error without."""
     region: Annotated[
         Annotated[str, AfterValidator(_validate_region)] | None,
@@ -129,8 +129,8 @@ class AudienceFormat(ScenarioSection):
         ),
         Field(examples=["1 %"]),
     ] = None
-    """Share of the rows that may be left out. More of them stop the run before anything is sent;
-    default: 10 %, and one row in any file."""
+    """Share of the rows that may be left out. If more are, the run stops before anything is sent;
+    default: 10 %, but at least one row."""
 
 
 class AudienceSection(AudienceFormat):

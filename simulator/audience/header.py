@@ -84,7 +84,7 @@ def number_headings(headings: Sequence[str]) -> Iterator[str]:
 
 
 def _fold(heading: str) -> str:
-    """Return a heading without what doesn't tell it from others: case and repeated space."""
+    """Return a heading for comparisons, without case and repeated space."""
     return " ".join(heading.split()).casefold()
 
 

@@ -1,4 +1,4 @@
-"""What headings of exports usually mean."""
+"""Usual headings of exports, and the columns that they mean."""
 
 import unicodedata
 from collections.abc import Mapping, Sequence

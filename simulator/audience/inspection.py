@@ -69,14 +69,14 @@ class ColumnValues:
 
 @dataclass(frozen=True, kw_only=True)
 class Inspection:
-    """The contents of an audience file, as far as they are known.
+    """A summary of an audience file: its guessed format, its values and its problems.
 
     Attributes:
         format: the format that was guessed, with a target for each heading.
         values: values of its columns, by their headings.
         counts: counts of its rows and their problems, read in this format.
         messages: the message of the first row of each cause.
-        notes: what a person must decide.
+        notes: points that a person must check.
     """
 
     path: Path
@@ -206,7 +206,7 @@ def _list_notes(format: AudienceFormat, counts: ProblemCounts) -> Iterator[str]:
     if "customer_id" not in targets:
         yield "no column is a customer_id; the id of a customer is its line in the file"
     if not {"email", "mobile"} & {*targets}:
-        yield "no column is an email address or a mobile number; nobody can be reached"
+        yield "no column is an email address or a mobile number; no message can be sent"
     national = counts.by_problem[MobileProblem.NO_COUNTRY]
     if national:
         yield (
@@ -227,7 +227,7 @@ def _list_consent_notes(values: dict[str, ColumnValues], counts: ProblemCounts) 
 def _list_date_notes(
     values: dict[str, ColumnValues], orders: dict[DateOrder, int]
 ) -> Iterator[str]:
-    """Yield what the dates of the date column leave open."""
+    """Yield a note if the dates of the date column don't show the order of day and month."""
     for heading, column in values.items():
         if column.column != DATE_COLUMN:
             continue
@@ -245,7 +245,7 @@ def _list_date_notes(
 
 
 def _list_unreadable_notes(values: dict[str, ColumnValues]) -> Iterator[str]:
-    """Yield which columns have values that aren't what their headings promise."""
+    """Yield which columns have values that should be dates or countries and aren't."""
     for heading, column in values.items():
         if column.unreadable:
             noun = "date" if column.column == DATE_COLUMN else "country"

@@ -9,7 +9,7 @@ _USUAL = re.compile(r"\+?[\d ()]{5,}(?:-[\d ()-]+)?")
 """A number without traces of a spreadsheet. Dates have fewer digits before a hyphen."""
 
 _WRAPPED = re.compile(r"""'(.*)|="?([^"]*)"?|tel:(.*)""", re.IGNORECASE)
-"""What keeps a spreadsheet from reading a number: an apostrophe, or a formula; and links."""
+"""A number in a link, or in a notation that spreadsheets read as text: apostrophe or formula."""
 
 _DECIMAL = re.compile(r"(\+?\d{6,})[.,](0+|\d{1,2})")
 _EXPONENT = re.compile(r"\+?(\d)(?:[.,](\d+))?e\+?(\d{1,2})", re.IGNORECASE)
@@ -31,8 +31,8 @@ def parse_mobile_cell(
 ) -> tuple[str | None, MobileProblem | Repair | None]:
     """Return the mobile number of a cell in E.164, and what was repaired or makes it unusable.
 
-    A number is returned only if the cell has exactly one reading: a wrong number is somebody
-    else's.
+    A number is returned only if the cell has exactly one reading: a wrong number may belong to
+    another person.
 
     Args:
         cell: the cell, not empty.
@@ -87,7 +87,7 @@ def _select_number(text: str, region: str, rule: NumberRule) -> tuple[str, Mobil
 
 
 def _explain_unusable(text: str, region: str) -> MobileProblem:
-    """Return why a text without spreadsheet damage is no mobile number."""
+    """Return why a text without spreadsheet damage isn't a mobile number."""
     import phonenumbers
 
     code = region.upper()

@@ -56,7 +56,7 @@ class MobileProblem(_Described):
     TEXT = "text", "text beside the number, or instead of it"
     NO_COUNTRY = "no_country", "a national number, and no region to read it in"
     NOT_MOBILE = "not_mobile", "a fixed line, a premium number or another that gets no SMS"
-    INVALID = "invalid", "no number of its country, or more than one reading"
+    INVALID = "invalid", "not a valid number of its country, or more than one reading"
 
 
 Problem = RejectCause | Repair | MobileProblem

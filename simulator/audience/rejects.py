@@ -1,4 +1,4 @@
-"""What becomes of an audience file's problems: the rejects file, and the limit of rejected rows."""
+"""The rejects file of an audience file, the limit of rejected rows, and the result of an import."""
 
 from collections.abc import Mapping
 from contextlib import ExitStack

@@ -175,7 +175,7 @@ class RowParser:
         return parse_count(column, text.removesuffix(".0") if self._is_mapped else text)
 
     def _parse_region(self, text: str) -> str:
-        """Return a country's code if the file is mapped; what is no country stays as it is."""
+        """Return a country's code if the file is mapped; any other text stays as it is."""
         return parse_country(text) or text if self._is_mapped and text else text
 
     def _parse_mobile(self, mobile: str, region: str) -> str | None:
@@ -187,7 +187,7 @@ class RowParser:
         return e164
 
     def _parse_date(self, text: str) -> str:
-        """Return a date in our notation if the file is mapped; what is no date stays as it is."""
+        """Return a date in our notation if the file is mapped; any other text stays as it is."""
         if not self._is_mapped or not text:
             return text
         return parse_date(text, self._format.date_order) or text

@@ -1,4 +1,4 @@
-"""The rows of an audience file as cells, with the errors of those that aren't rows."""
+"""Split an audience file into rows of cells, and find the errors of malformed rows."""
 
 import csv
 import re

@@ -111,7 +111,7 @@ _NAMED_MONTH_DAY = re.compile(
 
 
 def parse_date(text: str, order: DateOrder | None) -> str | None:
-    """Return a date as YYYY-MM-DD, or None if the text is no date, or is ambiguous.
+    """Return a date as YYYY-MM-DD, or None if the text isn't a date, or is ambiguous.
 
     Args:
         text: the text; a time of day after the date is left out.

@@ -46,7 +46,7 @@ COMMANDS = {
     "report": CommandEntry("tracker.cli:report", "Print the Live Monitoring Report."),
     "trace": CommandEntry("tracker.cli:trace", "Print the timeline of one message."),
     "confirm": CommandEntry(
-        "tracker.cli:confirm", "Record what became of a message that got no reply."
+        "tracker.cli:confirm", "Record the outcome of a message that got no reply."
     ),
     "rollup": CommandEntry("tracker.cli:rollup", "Update the daily engagement counts."),
     "verify": CommandEntry(

@@ -10,7 +10,7 @@ class ConditionResult:
     """The judgement of one condition.
 
     Attributes:
-        holds: whether the measured value fulfils the condition, as far as it is known.
+        holds: whether the measured value, which may be partial, fulfils the condition.
         unjudged_reason: why the condition can't be judged, or None.
     """
 

@@ -23,7 +23,7 @@ STALLED_AFTER_SECONDS = 20.0
 """Seconds without progress after which the broker must have tasks, and the workers reply."""
 
 MAX_CHECK_INTERVAL_SECONDS = 5.0
-"""Seconds between two checks above which they count as this many.
+"""Seconds between two checks that count at most, however long the time between them was.
 
 The checks are 0.1 s apart. A longer time means that the machine was suspended, or that a database
 or broker was unavailable, and workers had no chance to make progress.

@@ -36,7 +36,7 @@ def _validate_gateway_kind(kind: str) -> str:
 
 
 class ReplyRuleSection(ScenarioSection):
-    """A rule that says what a gateway's reply means."""
+    """A rule that classifies a gateway's reply."""
 
     match: Annotated[
         str, AfterValidator(validate_text), Field(max_length=200, examples=["550 5.7.1 relaying"])
@@ -44,8 +44,8 @@ class ReplyRuleSection(ScenarioSection):
     """Code, enhanced code, part of the text, or several of them in this order. The last part of an
     enhanced code may be `*`."""
     as_: Annotated[ReplyKind, Field(alias="as", examples=["soft"])]
-    """`hard`: the recipient can't be reached for good. `soft`: for now. `us`: the server refuses
-    the sender, so the gateway counts as unavailable."""
+    """`hard`: a permanent failure of the recipient. `soft`: a temporary failure. `us`: the server
+    refuses the sender, so the gateway counts as unavailable."""
 
 
 class GatewaySection(GatewayBehaviour):
@@ -71,7 +71,7 @@ class GatewaySection(GatewayBehaviour):
     replies: Annotated[
         tuple[ReplyRuleSection, ...], Field(examples=[[{"match": "5.2.2", "as": "soft"}]])
     ] = ()
-    """Rules that say what replies mean; they come before the shipped ones. Not for simulated
+    """Rules that classify replies; they come before the shipped ones. Not for simulated
     gateways."""
     unconfirmed_after: Annotated[PositiveDuration | None, Field(examples=["6h"])] = None
     """Time after which a message that was handed over without a reply counts as not delivered;

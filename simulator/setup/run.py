@@ -73,7 +73,7 @@ class Run:
     """A run whose customers and campaigns are recorded.
 
     Attributes:
-        imports: what became of the rows of its audience files.
+        imports: the results of the imports of its audience files.
         folder: folder of its files.
         resumption: None for a run in its first driver.
     """

@@ -15,7 +15,7 @@ DAMAGE_PATTERN = re.compile(r"# .*(append only file|AOF|RDB)|FATAL AOF MANIFEST 
 def set_damaged_data_aside(data: Path, log: Path) -> str | None:
     """Rename the data folder if the server couldn't load it, so that the next start has none.
 
-    The broker is a to-do list: the sweep re-queues the batches whose tasks are lost.
+    The broker holds only tasks: the sweep re-queues the batches whose tasks are lost.
 
     Args:
         data: the server's folder.

@@ -145,9 +145,9 @@ class GatewayBehaviour(ScenarioSection):
     )
     """Time from the acceptance of a message to its receipt."""
     hard_bounce: Annotated[Share, Field(examples=[0.02])] = 0.0
-    """Share of attempts that bounce hard."""
+    """Share of attempts that hard-bounce."""
     soft_bounce: Annotated[Share, Field(examples=[0.03])] = 0.0
-    """Share of attempts that bounce softly. They are submitted again while attempts are left."""
+    """Share of attempts that soft-bounce. They are submitted again while attempts are left."""
     not_delivered: Annotated[Share, Field(examples=[0.005])] = 0.0
     """Share of attempts that the gateway gives up on."""
     bounces: Annotated[BounceCauseShares, Field(examples=[{"mailbox_full": 0.5}])] = (

@@ -1,4 +1,4 @@
-"""No number in code, documents, samples and tests is somebody's."""
+"""No number in code, documents, samples and tests belongs to a person."""
 
 import re
 
@@ -19,7 +19,7 @@ OTHER_FICTION = re.compile(
     r"|\+46701740[6-9]\d\d"  # PTS, numbers for books and films
     r"|\+80012345678"  # the example of the numbering plan for freephone
 )
-"""Reserved numbers that get no SMS, or that phonenumbers accepts by itself."""
+"""Reserved numbers that can't receive SMS, or that phonenumbers accepts anyway."""
 
 
 def test_every_number_is_reserved_or_belongs_to_no_range() -> None:

@@ -1,4 +1,4 @@
-"""Bounce messages: what they say, and messages that are none, or hostile."""
+"""Bounce messages: valid ones, hostile ones, and messages about something else."""
 
 import pytest
 
@@ -23,7 +23,7 @@ from tracker.status import Status
     ],
 )
 @pytest.mark.parametrize("returned", ["message/rfc822", "text/rfc822-headers"])
-def test_a_bounce_message_says_what_became_of_an_email(
+def test_a_bounce_message_reports_the_outcome_of_an_email(
     action: str, status: str, diagnostic: str, expected: Status | None, returned: str
 ) -> None:
     report = parse_delivery_report(

@@ -1,4 +1,4 @@
-"""Replies of mail servers, and what the rules make of them."""
+"""The rules that classify replies of mail servers."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Mobile numbers: whatever way a country's number is written, it is read as that number or not."""
+"""Mobile numbers: each notation of a number is read as that number, or not at all."""
 
 from collections.abc import Iterator
 
@@ -65,7 +65,7 @@ def test_a_mobile_number_of_each_country_however_it_is_written(region: str) -> N
 
 
 @pytest.mark.parametrize("region", ["BR", "SG"])
-def test_a_number_with_two_readings_is_none(region: str) -> None:
+def test_a_number_with_two_readings_is_not_used(region: str) -> None:
     """Singapore dials 001 to 003 and a country code, which may be another country's as well."""
     ambiguous = 0
     for country in REGIONS:
@@ -130,5 +130,5 @@ def test_numbers_that_are_reserved_for_fiction(e164: str) -> None:
         ("0" * 300, "GB"),
     ],
 )
-def test_texts_that_are_no_mobile_number(text: str, region: str) -> None:
+def test_texts_that_are_not_mobile_numbers(text: str, region: str) -> None:
     assert to_e164(text, region) is None

@@ -1,4 +1,4 @@
-"""Find out whether a gateway has accepted messages of late."""
+"""Find out whether a gateway has accepted messages recently."""
 
 import sqlalchemy as sa
 from sqlalchemy import Connection

@@ -2,7 +2,7 @@
 
 Bounce counts and opt-outs are recorded as of now. Transitions and engagement say which of them came
 later. A change is known from the instant at which it was recorded, which may be later than the
-event itself. For opt-outs the record holds no such instant, so a lower bound is used.
+event itself. For opt-outs the record holds no such instant, so it is estimated from the steps.
 """
 
 from collections import defaultdict
@@ -154,11 +154,11 @@ def _outcomes_query(
 def _opt_outs_query(
     database: Database, campaign_id: int, numbers: Sequence[int]
 ) -> "sa.Select[Any]":
-    """Return a query for opt-outs, and when they were recorded at the earliest.
+    """Return a query for opt-outs, and about when they were recorded.
 
     An engagement event has no step. So this is the end of the batch's first step `engage` that
     ended after the event. If that step asked the gateway before the event, a later step recorded
-    the opt-out.
+    the opt-out. The inbound API records one a moment before that step.
     """
     recorded_at = (
         sa.select(sa.func.min(steps.c.finished_at))

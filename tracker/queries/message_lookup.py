@@ -114,7 +114,7 @@ def find_number_by_recipient(connection: Connection, campaign: Campaign, text: s
 
 
 def _find_single_recipient(connection: Connection, campaign: Campaign, text: str) -> int | None:
-    """Return the number of the only customer with an id or an address; None if nobody has it.
+    """Return the number of the only customer with an id or an address; None if no customer has it.
 
     Raises:
         NotFound: several customers have the address; the error names their messages.

@@ -1,4 +1,4 @@
-"""When a message that bounced softly is submitted again."""
+"""The pause before a soft-bounced message is submitted again."""
 
 from datetime import timedelta
 
@@ -11,8 +11,7 @@ from tracker.status import Status
 from tracker.store.schema.messages import messages, transitions
 
 MAX_RETRY_PAUSE = timedelta(hours=4)
-"""Longest pause before a message that bounced softly is submitted again, unless the first
-pause is longer."""
+"""Longest pause before a soft-bounced message is submitted again, unless the first is longer."""
 
 
 def compute_retry_pause(campaign: Campaign, attempt: int) -> int:

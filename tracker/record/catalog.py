@@ -76,7 +76,7 @@ class Campaign:
 
     Attributes:
         requires: data of the customer without which the message can't be made.
-        attempts: number of submissions of a message that bounces softly.
+        attempts: number of submissions of a message that soft-bounces.
         started_at: start of the run, by the run's clock.
         ahead: microseconds by which a fault has put the run's clock forward.
         really_started_at: real time of the start; None if the run's clock shows it.
@@ -84,8 +84,8 @@ class Campaign:
         sender: the campaign's own, else the organization's on this channel.
         services_kind: entry point in `sendtrace.services`.
         gateway_rate: messages per second of the run's clock; None is unlimited.
-        retry_after: microseconds until a message that bounced softly once is submitted again.
-        replies: rules of the gateway's replies, as JSON text for `tracker.replies.parse_rules`.
+        retry_after: microseconds from the first soft bounce of a message to its next submission.
+        replies: rules for the gateway's replies, as JSON text for `tracker.replies.parse_rules`.
         unconfirmed_after: microseconds after which a message that was handed over without a reply
             counts as not delivered.
         rules: settings of rules, as the text of a JSON object; read them with `rule_settings`.

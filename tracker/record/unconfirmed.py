@@ -1,7 +1,7 @@
 """Messages that were handed over to a gateway and got no reply.
 
 They are in the gateway, with the detail UNCONFIRMED on that transition, until a receipt or a person
-says what became of them. After a time they count as not delivered. A batch has their number and the
+reports their outcome. After a time they count as not delivered. A batch has their number and the
 earliest of these times. A batch without such messages costs one statement without effect.
 """
 
@@ -90,7 +90,7 @@ def read_expired(connection: Connection, batch: Batch, now: Instant) -> Sequence
 
 
 def describe_expiry(campaign: Campaign) -> str:
-    """Return the detail of a message that is given up because no receipt came."""
+    """Return the detail of a message that counts as not delivered because no receipt came."""
     return f"no reply and no receipt within {timedelta(microseconds=campaign.unconfirmed_after)}"
 
 

@@ -162,7 +162,7 @@ def judge_candidates(
         checks: checks of one step.
         now: the time at which the messages are judged.
         is_last_try: whether no retry follows. A check whose source is unavailable then fails.
-        announce: receives the name of the check that runs; None if nobody needs to know.
+        announce: receives the name of the check that runs; None to announce none.
 
     Raises:
         Exception: a rule's data couldn't be loaded, for example from an unavailable database.

@@ -20,7 +20,7 @@ from tracker.store.database import Database
 from workers.plugins import PluginGroup, load_plugin
 
 MAX_REFUSALS = 3
-"""Messages in a row that a gateway may refuse for a cause that isn't theirs, before it counts as
+"""Messages in a row that a gateway may refuse because of the sender before it counts as
 unavailable."""
 
 BOUNCED = frozenset({Status.HARD_BOUNCED, Status.SOFT_BOUNCED})
@@ -96,14 +96,14 @@ class SubmissionResult:
 
     Messages that are not in `accepted` were refused for now; the worker submits them again.
     Messages in `refused` count against the gateway: if it accepts no other message afterwards, it
-    is unavailable, and if it does, they bounce softly.
+    is unavailable, and if it does, they soft-bounce.
 
     Attributes:
         accepted: the accepted message numbers, by the instant at which each was first accepted. A
             gateway that doesn't know the instants gives the numbers only.
         receipts: outcomes that the gateway knows at once.
         delay: real time to wait before refused messages are submitted again.
-        refused: what the gateway replied, by message number, where that isn't about the recipient.
+        refused: replies that refuse the sender, by message number.
         unconfirmed: those of the accepted messages that were handed over, but got no reply.
     """
 

@@ -44,12 +44,12 @@ class SubmissionReplies:
 
     @property
     def is_worth_recording(self) -> bool:
-        """True if a message was handed over, whatever became of it."""
+        """True if a message was handed over, accepted or not."""
         return bool(self._accepted)
 
     @property
     def is_refusing(self) -> bool:
-        """True if the gateway has refused so many messages in a row that it is no use to go on."""
+        """True if the gateway has refused MAX_REFUSALS messages in a row."""
         return self._refusals_in_a_row >= MAX_REFUSALS
 
     def add(self, number: int, reply: Reply) -> None:

@@ -1,7 +1,7 @@
 """Send email through an SMTP server (RFC 5321) that the environment configures.
 
 SMTP has no idempotency key. If a worker dies between the server's reply and the commit, the message
-is sent again, with the same Message-ID. A message whose reply doesn't come isn't.
+is sent again, with the same Message-ID. A message that got no reply isn't sent again.
 """
 
 import time
@@ -40,7 +40,7 @@ INVALID_ADDRESS_REPLY = SmtpReply(553, "5.1.3 invalid address")
 class SmtpGateway:
     """A gateway that sends each message in an SMTP transaction. A 2xx reply counts as delivered.
 
-    The rules of `tracker.replies` tell what another reply says.
+    The rules of `tracker.replies` classify other replies.
     """
 
     network: ClassVar = True

@@ -105,8 +105,8 @@ class SmtpConnection:
     def send(self, recipient: str, content: bytes) -> SmtpReply:
         """Send one message and return the reply that decides its outcome.
 
-        Without a reply to the whole message the server may have accepted it, so NO_REPLY is
-        returned and the message isn't sent again.
+        Without a reply to the whole message, NO_REPLY is returned: the server may have accepted
+        the message, so it isn't sent again.
 
         If the connection breaks and a new one can be opened, the message is the cause, unless the
         connection had been used before: servers end old connections. Then it is sent again.

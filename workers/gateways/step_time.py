@@ -1,6 +1,6 @@
-"""Let a gateway have more time than its step, while it waits for a reply that it must not miss.
+"""Extend the time limit of a step while its gateway waits for a reply that it must not miss.
 
-The module that limits the time of steps provides the function; without it there is no limit.
+`workers.steps.limits` provides the function; without it, the time of a step isn't limited.
 """
 
 from collections.abc import Callable

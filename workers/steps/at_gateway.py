@@ -192,7 +192,7 @@ def _load_submissions(context: StepContext) -> list[tuple[State, Submission]]:
         submission = Submission(
             campaign=campaign, attempt=attempt + 1, numbers=numbers, recipients=addresses
         )
-        if context.unavailable_count:  # the first messages may be why
+        if context.unavailable_count:  # the first messages may be the cause
             submission = submission.rotated(random.randrange(len(numbers)))  # noqa: S311
         submissions.append((State(status=Status(status), attempt=attempt), submission))
     return submissions

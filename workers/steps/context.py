@@ -22,7 +22,7 @@ class StepContext:
         is_last_try: whether no retry follows; a service that is still unavailable then counts as
             failed.
         unavailable_count: how many times in a row the gateway was unavailable before this step.
-        unavailable_since: when it was so for the first of these times; None if it wasn't.
+        unavailable_since: time of the first of these failures; None without any.
         announce_check: records which check runs, None for none any more; absent unless the message
             is a suspect, which may have killed the process that worked on it.
     """

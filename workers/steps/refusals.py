@@ -25,11 +25,11 @@ from workers.gateways.base import (
 from workers.steps.context import StepContext
 
 ONLY_THIS_MESSAGE = "refused for this message only: "
-"""How the detail of a soft bounce begins whose reply would otherwise say that we are refused."""
+"""Beginning of the detail of a soft bounce whose reply refuses the sender."""
 
 MIN_TRIES_ALONE, MIN_TRIES_ALONE_IF_TEMPORARY = 7, 3
-"""Tries after which the last messages of a batch count as refused by themselves, if the gateway has
-accepted other messages of the campaign: about a minute, and ten seconds for temporary replies."""
+"""Tries after which the last messages of a batch are themselves at fault, if the gateway has
+accepted others of the campaign: about a minute, and five seconds for temporary replies."""
 
 
 class Refusals:
@@ -56,7 +56,7 @@ class Refusals:
 
     @property
     def is_gateway_refusing(self) -> bool:
-        """True if the gateway refused the latest messages in a row, as many as are tried."""
+        """True if the gateway refused the latest MAX_REFUSALS messages."""
         return len(self._unexplained()) >= MAX_REFUSALS
 
     def _unexplained(self) -> list[int]:
@@ -69,7 +69,7 @@ class Refusals:
         ]
 
     def bounce(self, *, is_all: bool) -> tuple[list[Move], list[Receipt]]:
-        """Return what to record of the messages that are refused by themselves: soft bounces.
+        """Return the soft bounces to record, for the messages that are themselves at fault.
 
         Args:
             is_all: whether no other message of the batch waits for submission.
@@ -138,7 +138,7 @@ class Refusals:
     def _accepts_others(self) -> bool:
         """Return whether others were accepted since this batch was refused for the first time.
 
-        What is left of it was refused then and now, so it is at fault.
+        The remaining messages of the batch were refused then and now, so they are at fault.
         """
         since = self._context.unavailable_since
         if since is None:
@@ -149,7 +149,7 @@ class Refusals:
     def _are_refused_alone(self, numbers: Collection[int]) -> bool:
         """Return whether the last messages of a batch are refused while others are accepted.
 
-        Nothing is left that could prove it, so the record and the number of tries decide.
+        No other message is left as a proof, so the record and the number of tries decide.
         """
         is_temporary = all(self._refused[number][1].is_temporary for number in numbers)
         tries = MIN_TRIES_ALONE_IF_TEMPORARY if is_temporary else MIN_TRIES_ALONE

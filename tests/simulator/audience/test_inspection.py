@@ -1,4 +1,4 @@
-"""Inspection of files of other systems: what is guessed, what is counted, what is written."""
+"""Inspection of files of other systems: guesses, counts and the mapping file."""
 
 import tomllib
 from pathlib import Path
@@ -225,16 +225,16 @@ def test_another_column_may_tell_the_order_of_dates(tmp_path: Path) -> None:
     assert not [text for text in inspection.notes if "Valid until" in text]
 
 
-def test_what_a_person_must_know_is_noted(tmp_path: Path) -> None:
+def test_missing_ids_addresses_and_countries_are_noted(tmp_path: Path) -> None:
     notes = inspect_audience_file(write(tmp_path, "Mobile\n07700 900123\n")).notes
     assert "no column is a customer_id" in notes[0]
     assert "1 mobile number without a country; --region XX" in notes[1]
     path = write(tmp_path, "Mobile\n07700 900123\n")
     assert len(inspect_audience_file(path, region="GB").notes) == 1
-    assert "nobody can be reached" in inspect_audience_file(write(tmp_path, "Id\n1\n")).notes[0]
+    assert "no message can be sent" in inspect_audience_file(write(tmp_path, "Id\n1\n")).notes[0]
 
 
-def test_values_that_are_no_dates_or_countries_are_noted(tmp_path: Path) -> None:
+def test_values_that_are_not_dates_or_countries_are_noted(tmp_path: Path) -> None:
     content = "email,Valid until,Country\na@example.com,soon,Narnia\nb@example.com,31/12/2030,UK\n"
     assert inspect_audience_file(write(tmp_path, content)).notes[1:] == [
         "Valid until: 1 value without a readable date, such as 'soon'",
@@ -272,7 +272,7 @@ def test_files_without_a_header(tmp_path: Path, content: bytes) -> None:
 
 
 @pytest.mark.parametrize("start", [b"PK\x03\x04", b"\xd0\xcf\x11\xe0"])
-def test_a_workbook_is_no_csv(tmp_path: Path, start: bytes) -> None:
+def test_a_workbook_is_refused(tmp_path: Path, start: bytes) -> None:
     path = tmp_path / "crm.xlsx"
     path.write_bytes(start + bytes(range(256)))
     with pytest.raises(UsageError, match="got a workbook or an archive; expected CSV"):

@@ -120,7 +120,7 @@ def test_no_country_reads_a_damaged_number_as_another(region: str) -> None:
 
 
 @given(st.text(st.sampled_from("0123456789+-./ ()E,;'=x"), min_size=1, max_size=30))
-def test_what_is_read_is_a_mobile_number_in_e164(cell: str) -> None:
+def test_every_number_that_is_read_is_a_mobile_number_in_e164(cell: str) -> None:
     e164, problem = parse(cell)
     if e164 is None:
         assert isinstance(problem, MobileProblem)

@@ -521,7 +521,7 @@ def test_joiners_belong_to_text_for_people_but_not_to_addresses(path: Path) -> N
 
 
 @pytest.mark.parametrize("word", ["N/A", "null", "NULL", "-", "NaN", "#N/A", "None", "\\N"])
-def test_words_for_nothing_are_empty(path: Path, word: str) -> None:
+def test_words_for_an_empty_cell(path: Path, word: str) -> None:
     columns = "email,mobile,ndnc,hard_bounces,unsubscribed,last_store,coupon_expires,field:x"
     assert only_customer(path, columns, ",".join([word] * 8)) == PLAIN
     assert counted(path, f"customer_id\n{word}\n") == ([], {RejectCause.MISSING_ID: 1})

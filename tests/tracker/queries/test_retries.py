@@ -1,4 +1,4 @@
-"""The pauses before a message that bounced softly is submitted again."""
+"""The pauses before a soft-bounced message is submitted again."""
 
 from dataclasses import replace
 from datetime import timedelta

@@ -306,7 +306,7 @@ UNUSABLE: Sequence[tuple[dict[str, Any], str]] = [
 """Changes of a receipt after which it can't be used, and the field that is named as the cause."""
 
 
-def test_an_item_that_cannot_be_used_is_refused_by_itself(
+def test_an_item_that_cannot_be_used_does_not_refuse_the_others(
     batch: Batch, client: TestClient, database: Database
 ) -> None:
     unusable = [receipt(batch, 1) | change for change, _ in UNUSABLE]

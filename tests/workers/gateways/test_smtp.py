@@ -274,7 +274,7 @@ class FixedThrottle:
         return Grant(min(self._granted, wanted))
 
 
-def test_nobody_bounces_while_the_server_refuses_the_sender(
+def test_no_message_bounces_while_the_server_refuses_the_sender(
     database: Database, serve: Callable[..., SmtpServerProcess], tmp_path: Path
 ) -> None:
     server = serve()
@@ -310,7 +310,7 @@ def test_messages_that_were_sent_before_the_server_refused_are_recorded(
 
 @pytest.mark.parametrize("granted", [1, 99])
 @pytest.mark.parametrize("name", ["suspicious", "closing", "reject"])
-def test_a_message_that_is_refused_alone_bounces_softly_on_every_attempt(
+def test_a_message_that_is_refused_alone_soft_bounces_on_every_attempt(
     database: Database, serve: Callable[..., SmtpServerProcess], name: str, granted: int
 ) -> None:
     server = serve()
@@ -332,7 +332,7 @@ def test_a_message_that_is_refused_alone_bounces_softly_on_every_attempt(
 @pytest.mark.parametrize(
     ("name", "tries"), [("suspicious", MIN_TRIES_ALONE_IF_TEMPORARY), ("reject", MIN_TRIES_ALONE)]
 )
-def test_the_last_message_comes_to_an_end_if_others_were_accepted(
+def test_the_last_message_soft_bounces_if_others_were_accepted(
     database: Database, serve: Callable[..., SmtpServerProcess], name: str, tries: int
 ) -> None:
     serve()

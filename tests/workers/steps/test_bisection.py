@@ -411,7 +411,7 @@ def test_a_wrong_configuration_is_no_message_s_fault(database: Database, loop: T
     assert "unknown gateway" in segment.error
 
 
-def test_a_gateway_that_is_not_installed_is_no_message_s_fault(
+def test_a_gateway_that_is_not_installed_bisects_no_batch(
     database: Database, loop: TaskLoop
 ) -> None:
     batch = make_batch(database, Plan(size=4, gateway_kind="acme"))

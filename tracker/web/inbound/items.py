@@ -1,4 +1,4 @@
-"""The items of reports: what gateways may say, and why an item is refused."""
+"""The items of reports: their fields, and the causes for which an item is refused."""
 
 import re
 from collections.abc import Sequence

@@ -1,7 +1,7 @@
 """The inbound API: gateways report receipts, engagement and bounce messages.
 
 The reports are stored in the database; the workers' steps apply them. An item that can't be used is
-refused by itself.
+refused; the others are stored.
 """
 
 import time
