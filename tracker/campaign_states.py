@@ -1,20 +1,10 @@
 """The states of a campaign, and of its run."""
 
-from enum import StrEnum
-from typing import Self
+from tracker.status import DescribedSlug
 
 
-class CampaignState(StrEnum):
+class CampaignState(DescribedSlug):
     """The state of a campaign, and of its run; `tracker.queries.campaign_state` derives it."""
-
-    meaning: str
-
-    def __new__(cls, slug: str, meaning: str = "") -> Self:
-        """Make a member; the second value is its meaning."""
-        member = str.__new__(cls, slug)
-        member._value_ = slug
-        member.meaning = meaning
-        return member
 
     SCHEDULED = "scheduled", "Recorded; no message is queued yet."
     RUNNING = "running", "The driver of its run queues messages or waits for their outcomes."

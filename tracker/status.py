@@ -40,6 +40,19 @@ class Code(IntEnum):
         return self.name.lower()
 
 
+class DescribedSlug(StrEnum):
+    """A slug with a meaning."""
+
+    meaning: str
+
+    def __new__(cls, slug: str, meaning: str = "") -> Self:
+        """Make a member; the second value is its meaning."""
+        member = str.__new__(cls, slug)
+        member._value_ = slug
+        member.meaning = meaning
+        return member
+
+
 class Status(Code):
     """The status of a message. The codes follow the order of the lifecycle."""
 

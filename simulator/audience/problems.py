@@ -5,25 +5,12 @@ Each problem is counted, and is a figure of the run.
 
 from collections import Counter
 from collections.abc import Mapping
-from enum import StrEnum
 from types import MappingProxyType
-from typing import Self
+
+from tracker.status import DescribedSlug
 
 
-class _Described(StrEnum):
-    """An enumeration whose members have a meaning beside their value."""
-
-    meaning: str
-
-    def __new__(cls, slug: str, meaning: str = "") -> Self:
-        """Make a member; the second value is its meaning."""
-        member = str.__new__(cls, slug)
-        member._value_ = slug
-        member.meaning = meaning
-        return member
-
-
-class RejectCause(_Described):
+class RejectCause(DescribedSlug):
     """A cause for which a row is left out."""
 
     CELL_COUNT = "cell_count", "more cells than the header has"
@@ -35,7 +22,7 @@ class RejectCause(_Described):
     WRONG_VALUE = "wrong_value", "a value that the column can't have"
 
 
-class Repair(_Described):
+class Repair(DescribedSlug):
     """A repair of a row, or a row that is skipped without a loss."""
 
     INVISIBLE_CHARACTERS = (
@@ -47,7 +34,7 @@ class Repair(_Described):
     MOBILE = "mobile", "mobile numbers that a spreadsheet changed, with one reading left"
 
 
-class MobileProblem(_Described):
+class MobileProblem(DescribedSlug):
     """A cause for which a mobile number can't be used. The customer is imported without it."""
 
     SPREADSHEET = "spreadsheet", "a spreadsheet has rounded it, as in 9.99E9"
