@@ -1,5 +1,6 @@
 """Inspect an audience file: guess its format, and count every problem of its rows."""
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,8 +12,8 @@ from simulator.audience.dialect import SAMPLE_ROWS, guess_encoding, guess_separa
 from simulator.audience.formats import AudienceFile, AudienceFormat, AudienceSection
 from simulator.audience.header import find_own_column, number_headings, split_header
 from simulator.audience.headings import guess_columns
-from simulator.audience.problems import MobileProblem, ProblemCounts, RejectCause
-from simulator.audience.reader import RejectedRow, open_text, read_customers, read_header_line
+from simulator.audience.problems import MobileProblem, ProblemCounts
+from simulator.audience.reader import open_text, read_customers, read_header_line
 from simulator.audience.rows import RowReader, read_line
 from simulator.audience.values import DateOrder, is_ambiguous_date, parse_date, read_date_order
 from simulator.values import MAX_VALUE_CHARACTERS
@@ -75,7 +76,6 @@ class Inspection:
         format: the format that was guessed, with a target for each heading.
         values: values of its columns, by their headings.
         counts: counts of its rows and their problems, read in this format.
-        messages: the message of the first row of each cause.
         notes: points that a person must check.
     """
 
@@ -83,7 +83,6 @@ class Inspection:
     format: AudienceFormat
     values: dict[str, ColumnValues]
     counts: ProblemCounts
-    messages: dict[RejectCause, str]
     notes: Sequence[str]
 
 
@@ -108,7 +107,7 @@ def inspect_audience_file(
         UsageError: the file can't be read, or has no header.
     """
     encoding, separator, values = _read_file(path, encoding, separator)
-    orders, counts, messages = _sum_orders(values), ProblemCounts(), dict[RejectCause, str]()
+    orders, counts = _sum_orders(values), ProblemCounts()
     section = AudienceSection.model_validate(
         {
             "file": path.name,
@@ -120,15 +119,12 @@ def inspect_audience_file(
         }
     )
     as_read = section.model_copy(update={"columns": None}) if is_own_format(section) else section
-    for row in read_customers(AudienceFile.in_folder(path.parent, as_read), counts):
-        if isinstance(row, RejectedRow):
-            messages.setdefault(row.cause, row.message)
+    deque(read_customers(AudienceFile.in_folder(path.parent, as_read), counts), maxlen=0)
     return Inspection(
         path=path,
         format=section,
         values=values,
         counts=counts,
-        messages=messages,
         notes=[
             *_list_notes(section, counts),
             *_list_consent_notes(values, counts),

@@ -54,17 +54,25 @@ class ProblemCounts:
 
     Attributes:
         rows: rows that were read, customers and rejected ones together.
+        first_lines: the first line with each problem.
+        first_messages: why the first row was left out, by cause.
     """
 
     def __init__(self) -> None:
         self.rows = 0
         self.by_problem: Counter[Problem] = Counter()
         self.first_lines: dict[Problem, int] = {}
+        self.first_messages: dict[RejectCause, str] = {}
 
     def add(self, problem: Problem, line: int) -> None:
         """Count a problem in a line."""
         self.by_problem[problem] += 1
         self.first_lines.setdefault(problem, line)
+
+    def add_reject(self, cause: RejectCause, line: int, message: str) -> None:
+        """Count a row that is left out, and keep why if it is the first with its cause."""
+        self.add(cause, line)
+        self.first_messages.setdefault(cause, message)
 
     @property
     def rejects(self) -> int:

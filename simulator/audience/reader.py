@@ -88,7 +88,7 @@ def read_customers(
                         RejectCause.DUPLICATE_ID, f"duplicate customer_id; same as in line {first}"
                     )
             except RowError as error:
-                counts.add(error.cause, row.line)
+                counts.add_reject(error.cause, row.line, str(error))
                 text = row.text.removesuffix("\n").removesuffix("\r")
                 yield RejectedRow(row.line, error.cause, str(error), text)
             else:

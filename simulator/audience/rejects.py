@@ -5,6 +5,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from simulator.audience.formats import AudienceFile
 from simulator.audience.problems import Problem, ProblemCounts, RejectCause
 from simulator.audience.reader import RejectedRow
 from tracker.csv_cells import CsvWriter
@@ -22,27 +23,21 @@ class TooManyRejects(UsageError):
     """Too many rows of an audience file can't be read.
 
     Attributes:
-        rejects_file: the file of these rows.
+        message: the message without the name of the rejects file.
     """
 
     def __init__(self, message: str, rejects_file: Path | None = None) -> None:
         super().__init__(message if rejects_file is None else f"{message}\nsee {rejects_file}")
         self.message = message
-        self.rejects_file = rejects_file
 
 
 class RejectFile(ExitStack):
-    """A CSV file of rejected rows. It is created with the first of them.
-
-    Attributes:
-        messages: the message of the first row of each cause.
-    """
+    """A CSV file of rejected rows. It is created with the first of them."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
         self.path = path
         self.count = 0
-        self.messages: dict[RejectCause, str] = {}
 
     def add(self, rejected: RejectedRow) -> None:
         """Write a row; raise `UsageError` if the file can't be created."""
@@ -56,28 +51,22 @@ class RejectFile(ExitStack):
             self._writer = CsvWriter(self.enter_context(file))
             self._writer.write_row(("line", "cause", "row"))
         self._writer.write_row((rejected.line, rejected.message, rejected.text))
-        self.messages.setdefault(rejected.cause, rejected.message)
         self.count += 1
 
 
 def check_rejects(
-    path: Path,
-    counts: ProblemCounts,
-    max_rejects: float | None,
-    messages: Mapping[RejectCause, str],
-    rejects_file: Path | None = None,
+    file: AudienceFile, counts: ProblemCounts, rejects_file: Path | None = None
 ) -> None:
     """Raise TooManyRejects if a file has no customers, or too many rows that can't be read.
 
     Args:
-        path: the audience file.
+        file: the audience file.
         counts: counts of all its rows.
-        max_rejects: share of the rows that may be left out; None for the default.
-        messages: the message of the first row of each cause.
-        rejects_file: file with these rows, if there is one.
+        rejects_file: file with the rejected rows, if there is one.
     """
     if not counts.rows:
-        raise TooManyRejects(f"{path}: no rows; expected customers below the header")
+        raise TooManyRejects(f"{file.path}: no rows; expected customers below the header")
+    max_rejects = file.load_format().max_rejects
     share = DEFAULT_MAX_REJECTS if max_rejects is None else max_rejects
     allowed = share * counts.rows
     if max_rejects is None:
@@ -93,11 +82,11 @@ def check_rejects(
     )
     causes = (
         f"  {cause}: {pluralize(count, 'row')}, the first in line {counts.first_lines[cause]}:"
-        f" {messages[cause]}"
+        f" {counts.first_messages[cause]}"
         for cause in RejectCause
         if (count := counts.by_problem[cause])
     )
-    raise TooManyRejects("\n".join((f"{path}: {problem}", *causes)), rejects_file)
+    raise TooManyRejects("\n".join((f"{file.path}: {problem}", *causes)), rejects_file)
 
 
 @dataclass(frozen=True, kw_only=True)

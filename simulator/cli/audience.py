@@ -139,7 +139,7 @@ def _report_lines(inspection: "Inspection") -> list[str]:
         if problems
         else "no problems",
     ]
-    lines += [f"first {cause}: {message}" for cause, message in inspection.messages.items()]
+    lines += [f"first {cause}: {message}" for cause, message in counts.first_messages.items()]
     lines += [f"note: {note}" for note in inspection.notes]
     if is_own_format(file_format):
         lines.append("note: the file needs no mapping")

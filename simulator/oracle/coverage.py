@@ -1,13 +1,12 @@
 """Predict which reasons a scenario reaches, and how often, without running it."""
 
-from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections import Counter, deque
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
-from simulator.audience.formats import AudienceFile
-from simulator.audience.problems import ProblemCounts, RejectCause
+from simulator.audience.problems import ProblemCounts
 from simulator.audience.reader import read_customers
 from simulator.audience.rejects import check_rejects
 from simulator.audience.row_parser import CustomerRecord
@@ -74,18 +73,8 @@ def _read_audience(
         return audience.source, None
     today = scenario.clock.begin_day()
     scanner = AudienceScanner(select_audience_campaigns(scenario.campaigns, audience), today)
-    counts, messages = ProblemCounts(), dict[RejectCause, str]()
-    size = sum(1 for _ in scanner.scan(_read_valid_customers(audience.source, counts, messages)))
-    max_rejects = audience.source.load_format().max_rejects
-    check_rejects(audience.source.path, counts, max_rejects, messages)
-    return size, scanner.build_imported_audience()
-
-
-def _read_valid_customers(
-    file: AudienceFile, counts: ProblemCounts, messages: dict[RejectCause, str]
-) -> Iterator[CustomerRecord]:
-    for row in read_customers(file, counts):
-        if isinstance(row, CustomerRecord):
-            yield row
-        else:
-            messages.setdefault(row.cause, row.message)
+    counts = ProblemCounts()
+    rows = read_customers(audience.source, counts)
+    deque(scanner.scan(row for row in rows if isinstance(row, CustomerRecord)), maxlen=0)
+    check_rejects(audience.source, counts)
+    return counts.customers, scanner.build_imported_audience()

@@ -272,8 +272,7 @@ class _RunRecorder:
                 progress=self._progress,
             )
         rejects_file = rejects_path if rejects.count else None
-        max_rejects = file.load_format().max_rejects
-        check_rejects(file.path, counts, max_rejects, rejects.messages, rejects_file)
+        check_rejects(file, counts, rejects_file)
         self.imports.append(
             AudienceImport(
                 audience=file.path,

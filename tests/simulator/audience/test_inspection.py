@@ -157,7 +157,8 @@ def test_an_export_is_inspected(tmp_path: Path) -> None:
         MobileProblem.SPREADSHEET: 1,
         RejectCause.WRONG_VALUE: 1,
     }
-    assert "subscribed: got 'vielleicht'" in inspection.messages[RejectCause.WRONG_VALUE]
+    first_messages = inspection.counts.first_messages
+    assert "subscribed: got 'vielleicht'" in first_messages[RejectCause.WRONG_VALUE]
     assert inspection.notes == ["Newsletter: 2 empty cells, read as no consent"]
     assert not is_own_format(inspection.format)
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from simulator.audience.formats import AudienceFile, AudienceSection
 from simulator.audience.problems import ProblemCounts, RejectCause
 from simulator.audience.reader import RejectedRow
 from simulator.audience.rejects import RejectFile, TooManyRejects, check_rejects
@@ -40,11 +41,17 @@ def test_a_rejects_file_that_can_not_be_created(tmp_path: Path) -> None:
         file.add(RejectedRow(2, RejectCause.CELL_COUNT, "torn", "C1"))
 
 
+def allowing(max_rejects: float | None) -> AudienceFile:
+    """Return a file with a limit of rejected rows."""
+    section = AudienceSection(file="crm.csv").model_copy(update={"max_rejects": max_rejects})
+    return AudienceFile.in_folder(Path(), section)
+
+
 def count_rows(rows: int, rejects: int) -> ProblemCounts:
     counts = ProblemCounts()
     counts.rows = rows
     for line in range(rejects):
-        counts.add(RejectCause.MISSING_ID, line + 2)
+        counts.add_reject(RejectCause.MISSING_ID, line + 2, "missing")
     return counts
 
 
@@ -61,7 +68,7 @@ def count_rows(rows: int, rejects: int) -> ProblemCounts:
     ],
 )
 def test_rejects_within_the_limit(rows: int, rejects: int, max_rejects: float | None) -> None:
-    check_rejects(Path("crm.csv"), count_rows(rows, rejects), max_rejects, {})
+    check_rejects(allowing(max_rejects), count_rows(rows, rejects))
 
 
 @pytest.mark.parametrize(
@@ -79,17 +86,14 @@ def test_rejects_within_the_limit(rows: int, rejects: int, max_rejects: float | 
 )
 def test_rejects_above_the_limit(rows: int, rejects: int, max_rejects: float | None) -> None:
     with pytest.raises(TooManyRejects):
-        check_rejects(
-            Path("crm.csv"), count_rows(rows, rejects), max_rejects, {RejectCause.MISSING_ID: "x"}
-        )
+        check_rejects(allowing(max_rejects), count_rows(rows, rejects))
 
 
 def test_the_error_names_causes_counts_first_lines_and_the_rejects_file() -> None:
     counts = count_rows(40, 2)
-    counts.add(RejectCause.ENCODING, 9)
-    messages = {RejectCause.MISSING_ID: "missing", RejectCause.ENCODING: "got the byte 0xEB"}
+    counts.add_reject(RejectCause.ENCODING, 9, "got the byte 0xEB")
     with pytest.raises(TooManyRejects) as raised:
-        check_rejects(Path("crm.csv"), counts, 0.01, messages, Path("x.rejects.csv"))
+        check_rejects(allowing(0.01), counts, Path("x.rejects.csv"))
     assert str(raised.value).splitlines() == [
         "crm.csv: 3 of 40 rows (7.5 %) could not be read; expected at most 1 % (max_rejects)",
         "  encoding: 1 row, the first in line 9: got the byte 0xEB",
