@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,33 +15,12 @@ from simulator.audience.problems import MobileProblem, Problem, ProblemCounts, R
 from simulator.audience.reader import RejectedRow, check_header, read_customers
 from simulator.audience.row_parser import MAX_ID_CHARACTERS, CustomerRecord
 from simulator.audience.rows import MAX_CELL_CHARACTERS, MAX_LINE_CHARACTERS, MAX_ROW_LINES
+from tests.support.customers import PLAIN
 from tests.support.paths import SCENARIOS
 from tracker.errors import UsageError
 from tracker.status import Channel
 
 SHIPPED = SCENARIOS / "customers.csv"
-
-PLAIN = CustomerRecord(
-    customer_id="C1",
-    email=None,
-    mobile=None,
-    mobile_e164=None,
-    loyalty_member=False,
-    unsubscribed_email=False,
-    unsubscribed_sms=False,
-    ndnc=False,
-    hard_bounces_email=0,
-    soft_bounces_email=0,
-    hard_bounces_sms=0,
-    soft_bounces_sms=0,
-    last_store=None,
-    profile=None,
-    coupon_id=None,
-    coupon_expires=None,
-    coupon_redeemed=False,
-    custom="{}",
-)
-"""The record of a row with nothing but a customer_id."""
 
 
 @pytest.fixture
@@ -91,13 +71,12 @@ def test_a_row_is_imported(path: Path) -> None:
         "CP-9,2031-01-31,TRUE,pt,1 May\n"
     )
     assert rows_of(path, header + row) == [
-        CustomerRecord(
-            customer_id="C1",
+        replace(
+            PLAIN,
             email="ana@example.com",
             mobile="07700 900123",
             mobile_e164="+447700900123",
             loyalty_member=True,
-            unsubscribed_email=False,
             unsubscribed_sms=True,
             ndnc=True,
             hard_bounces_email=1,

@@ -31,6 +31,7 @@ from simulator.world.defects import (
 )
 from simulator.world.forced import ForcedOutcome
 from simulator.world.gateway import SimulatedGateway, SimulatedGatewaySettings
+from tests.support.customers import PLAIN
 from tests.support.factory import (
     AUTHOR,
     READY,
@@ -71,24 +72,16 @@ DELIVERED, SOFT = Status.DELIVERED, Status.SOFT_BOUNCED
 
 GOOD = "anna@example.com"
 
-SOUND_RECORD = CustomerRecord(
-    customer_id="c0",
+SOUND_RECORD = replace(
+    PLAIN,
     email=GOOD,
     mobile="+447700900000",
     mobile_e164="+447700900000",
     loyalty_member=True,
-    unsubscribed_email=False,
-    unsubscribed_sms=False,
-    ndnc=False,
-    hard_bounces_email=0,
-    soft_bounces_email=0,
-    hard_bounces_sms=0,
-    soft_bounces_sms=0,
     last_store="Store 1",
     profile="standard",
     coupon_id="CPN-0",
     coupon_expires="2099-12-31",
-    coupon_redeemed=False,
     custom='{"tag:city": "yes", "field:size": "yes"}',
 )
 
