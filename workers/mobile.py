@@ -43,8 +43,9 @@ _NO_PART_OF_A_NUMBER = re.compile(r"[^\d+]")
 def to_e164(mobile: str, region: str = "", rule: NumberRule = NumberRule.VALID) -> str | None:
     """Return a mobile number in E.164, or None if the text isn't exactly one mobile number.
 
-    A text with a doubled country code, with 00 where the region dials another prefix, or with a
-    trunk prefix beside the country code is read if just one mobile number fits it.
+    A text that begins with 00 may be international in every region. If it is a national mobile
+    number, too, it isn't read. A text that isn't a mobile number is read without a doubled country
+    code, or without a trunk prefix beside its country code.
 
     Args:
         mobile: the number as written.
@@ -52,25 +53,20 @@ def to_e164(mobile: str, region: str = "", rule: NumberRule = NumberRule.VALID) 
             number must be international and begin with + or 00.
         rule: which numbers count.
     """
-    home_region = _find_home_region(region)
-    has_double_zero = mobile.startswith("00")
-    if has_double_zero and home_region is None:
-        mobile, has_double_zero = f"+{mobile[2:]}", False
-    e164 = _read(mobile, home_region, rule)
-    if e164 is not None and not has_double_zero:
-        return e164
-    readings = [e164] if e164 is not None else []
-    if has_double_zero:
-        international = _read(f"+{mobile[2:]}", None, rule)
-        readings += [international] if international is not None else []
+    home_region = find_home_region(region)
+    readings = {_read(mobile, home_region, rule)}
+    if mobile.startswith("00"):
+        readings.add(_read(f"+{mobile[2:]}", None, rule))
+    readings.discard(None)
     if not readings:
         texts = _drop_doubled_prefixes(mobile, home_region)
         repaired = (_read(text, None, NumberRule.VALID) for text in texts)
         return next((e164 for e164 in repaired if e164 is not None), None)
-    return readings[0] if len({*readings}) == 1 else None
+    return readings.pop() if len(readings) == 1 else None
 
 
-def _find_home_region(region: str) -> str | None:
+def find_home_region(region: str) -> str | None:
+    """Return the ISO 3166 code of a country in capitals if its numbers are known, or None."""
     import phonenumbers
 
     code = region.upper()
@@ -90,10 +86,10 @@ def _read(text: str, region: str | None, rule: NumberRule) -> str | None:
         return None
     if rule is NumberRule.POSSIBLE:
         return e164 if phonenumbers.is_possible_number(number) else None
-    return e164 if can_receive_sms(number, e164) else None
+    return e164 if _can_receive_sms(number, e164) else None
 
 
-def can_receive_sms(number: "PhoneNumber", e164: str) -> bool:
+def _can_receive_sms(number: "PhoneNumber", e164: str) -> bool:
     """Return whether a number is of a range for mobile phones, or is reserved for fiction."""
     import phonenumbers
 

@@ -3,7 +3,7 @@
 import re
 
 from simulator.audience.problems import MobileProblem, Repair
-from workers.mobile import NumberRule, to_e164
+from workers.mobile import NumberRule, find_home_region, to_e164
 
 _USUAL = re.compile(r"\+?[\d ()]{5,}(?:-[\d ()-]+)?")
 """A number without traces of a spreadsheet. Dates have fewer digits before a hyphen."""
@@ -90,8 +90,7 @@ def _explain_unusable(text: str, region: str) -> MobileProblem:
     """Return why a text without spreadsheet damage isn't a mobile number."""
     import phonenumbers
 
-    code = region.upper()
-    home_region = code if code in phonenumbers.SUPPORTED_REGIONS else None
+    home_region = find_home_region(region)
     if home_region is None and text.startswith("00"):
         text = f"+{text[2:]}"
     if home_region is None and not text.startswith("+"):
