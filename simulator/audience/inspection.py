@@ -36,7 +36,7 @@ class ColumnValues:
     Attributes:
         column: the column that its heading means, or None.
         samples: its first different values.
-        filled: how many cells aren't empty.
+        empty: how many cells are empty.
         unreadable: how many values aren't dates or countries, if they should be.
         orders: how many dates prove each order of day and month.
         ambiguous: how many dates can be read in both orders.
@@ -44,15 +44,17 @@ class ColumnValues:
 
     column: str | None = None
     samples: list[str] = field(default_factory=list)
-    filled: int = 0
+    empty: int = 0
     unreadable: int = 0
     first_unreadable: str = ""
     orders: dict[DateOrder, int] = field(default_factory=lambda: dict.fromkeys(DateOrder, 0))
     ambiguous: int = 0
 
     def add(self, value: str) -> None:
-        """Add a value that isn't empty."""
-        self.filled += 1
+        """Add the value of a cell."""
+        if not value:
+            self.empty += 1
+            return
         if len(self.samples) < MAX_SAMPLES and value not in self.samples:
             self.samples.append(value)
         if (self.column == DATE_COLUMN and parse_date(value, DateOrder.DAY_FIRST) is None) or (
@@ -127,7 +129,7 @@ def inspect_audience_file(
         counts=counts,
         notes=[
             *_list_notes(section, counts),
-            *_list_consent_notes(values, counts),
+            *_list_consent_notes(values),
             *_list_date_notes(values, orders),
             *_list_unreadable_notes(values),
         ],
@@ -174,9 +176,10 @@ def _read_values(path: Path, encoding: str, separator: str) -> dict[str, ColumnV
         values = {heading: ColumnValues(columns.get(heading)) for heading in headings}
         for row in RowReader(stream, headings, separator, first_line):
             if row.error is None:
-                for (heading, column), cell in zip(values.items(), row.cells, strict=False):
-                    value = clean_cell(cell)
-                    if value and value != heading:  # a header may be repeated
+                missing = [""] * (len(headings) - len(row.cells))
+                cells = map(clean_cell, [*row.cells, *missing])
+                for (heading, column), value in zip(values.items(), cells, strict=True):
+                    if value != heading:  # a header may be repeated
                         column.add(value)
     return values
 
@@ -211,13 +214,12 @@ def _list_notes(format: AudienceFormat, counts: ProblemCounts) -> Iterator[str]:
         )
 
 
-def _list_consent_notes(values: dict[str, ColumnValues], counts: ProblemCounts) -> Iterator[str]:
+def _list_consent_notes(values: dict[str, ColumnValues]) -> Iterator[str]:
     """Yield which columns of consent have empty cells."""
     for heading, column in values.items():
         means_consent = not OPT_COLUMNS.get(column.column or "", (True, ()))[0]
-        empty = counts.rows - column.filled
-        if means_consent and empty > 0:
-            yield f"{heading}: {pluralize(empty, 'empty cell')}, read as no consent"
+        if means_consent and column.empty:
+            yield f"{heading}: {pluralize(column.empty, 'empty cell')}, read as no consent"
 
 
 def _list_date_notes(

@@ -163,6 +163,12 @@ def test_an_export_is_inspected(tmp_path: Path) -> None:
     assert not is_own_format(inspection.format)
 
 
+def test_a_row_that_is_left_out_has_no_empty_cells(tmp_path: Path) -> None:
+    content = "Id,Newsletter\n1,yes\n2,no,surplus\n3\n4,\n"
+    notes = inspect_audience_file(write(tmp_path, content)).notes
+    assert "Newsletter: 2 empty cells, read as no consent" in notes
+
+
 @pytest.mark.parametrize("other_columns", ["ignore", "field"])
 def test_the_written_mapping_reads_the_file_as_inspected(
     tmp_path: Path, other_columns: str
