@@ -1,7 +1,6 @@
-"""What the oracle knows of imported customers: a few bytes each, taken while they are read.
+"""The oracle's knowledge of imported customers: a few bytes each, collected during the import.
 
-The rules stand here a second time, independently of the checks, because the checks are what a run
-tests.
+This module repeats the rules independently of the checks, because a run tests the checks.
 """
 
 import io
@@ -72,7 +71,7 @@ class AudienceScanner:
         self._today = today.toordinal()
         self._record_defects = {campaign.name: bytearray() for campaign in campaigns}
         self._coupon_defects = {campaign.name: bytearray() for campaign in campaigns}
-        self._bounces: list[tuple[int, int]] = []
+        self._hard_bounces, self._soft_bounces = array("h"), array("h")
         self._expires = array("i")
 
     def scan(self, customers: Iterable[CustomerRecord]) -> Iterator[CustomerRecord]:
@@ -86,18 +85,17 @@ class AudienceScanner:
                     _find_coupon_defect(customer) if has_coupon else NO_DEFECT
                 )
             self._expires.append(_find_last_day(customer) or NEVER_EXPIRES)
-            hard, soft = customer.hard_bounces_email, customer.soft_bounces_email
-            self._bounces.append((min(hard, MAX_COUNTED_BOUNCES), min(soft, MAX_COUNTED_BOUNCES)))
+            self._hard_bounces.append(min(customer.hard_bounces_email, MAX_COUNTED_BOUNCES))
+            self._soft_bounces.append(min(customer.soft_bounces_email, MAX_COUNTED_BOUNCES))
             yield customer
 
     def build_imported_audience(self) -> ImportedAudience:
         """Return what was collected of the customers scanned so far."""
-        hard_bounces, soft_bounces = np.array(self._bounces, np.int16).reshape(-1, 2).T
         return ImportedAudience(
             _to_arrays(self._record_defects),
             _to_arrays(self._coupon_defects),
-            hard_bounces,
-            soft_bounces,
+            np.array(self._hard_bounces, np.int16),
+            np.array(self._soft_bounces, np.int16),
             np.array(self._expires, np.int32),
             self._today,
         )
