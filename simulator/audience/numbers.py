@@ -36,7 +36,7 @@ def parse_mobile_cell(
 
     Args:
         cell: the cell, not empty.
-        region: ISO 3166 code of the country whose national format is accepted, or nothing.
+        region: ISO 3166 code of the country whose national format is accepted, or an empty text.
         rule: which numbers count.
     """
     if _USUAL.fullmatch(cell):

@@ -156,6 +156,6 @@ def validate_text(text: str, encoding: str) -> None:
             RejectCause.ENCODING, f"got the byte 0x{byte:02X}; expected UTF-8 text"
         ) from None
     if "\0" in text:
-        raise RowError(RejectCause.ENCODING, "got a NUL character; expected UTF-8 text")
+        raise RowError(RejectCause.ENCODING, "got a NUL character; expected text")
     if encoding != "utf-8" and UNDECODABLE in text:
         raise RowError(RejectCause.ENCODING, "got bytes that the encoding doesn't have")

@@ -67,9 +67,9 @@ def inspect(
 ) -> None:
     """Show how a file of customers is read, and count its problems.
 
-    Encoding, separator, headings and the order of dates are guessed from the whole file. Nothing is
-    imported. Look through the mapping, a TOML file for the key `audience` of a scenario, before you
-    use it. With --write -, it goes to stdout and the rest to stderr.
+    Encoding, separator, headings and the order of dates are guessed; the problems are those of the
+    whole file. Nothing is imported. Read the mapping, a TOML file for the key `audience` of a
+    scenario, before you use it. With --write -, it goes to stdout and the rest to stderr.
 
     Exit codes: 0 inspected · 2 the file can't be read.
 
