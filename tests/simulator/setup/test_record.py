@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from simulator.results.archive.run_list import list_runs
 from simulator.setup.record import record_run, start_run
@@ -15,6 +16,8 @@ from tracker.campaign_states import CampaignState
 from tracker.clock import make_clock
 from tracker.record.catalog import load_campaign
 from tracker.store.database import Database
+from tracker.store.schema.catalog import customers
+from workers.mobile import RESERVED_FOR_FICTION, to_e164
 
 
 def test_the_clock_of_a_run_starts_with_start_run(database: Database, tmp_path: Path) -> None:
@@ -50,6 +53,21 @@ def test_campaigns_of_both_channels_share_the_gateway_that_they_name(
     assert sms.gateway_id == email.gateway_id != other.gateway_id
     settings = SimulatedGatewaySettings.model_validate_json(email.gateway_settings)
     assert settings.engagement == rates
+
+
+def test_generated_numbers_and_addresses_belong_to_no_person(
+    database: Database, tmp_path: Path
+) -> None:
+    campaign = build_campaign(channel="sms", audience=1_001)
+    record_run(database, build_scenario(campaign), tmp_path, lambda _: None)
+    with database.read() as connection:
+        rows = connection.execute(sa.select(customers)).all()
+    assert len(rows) == 1_001
+    assert {row.email.partition("@")[2] for row in rows} == {"example.com"}
+    for number in {row.mobile for row in rows}:
+        assert to_e164(number) == number
+        assert RESERVED_FOR_FICTION.fullmatch(number)
+    assert [row.mobile_e164 for row in rows] == [row.mobile for row in rows]
 
 
 def test_times_in_settings_of_rules_are_recorded_in_iso_8601(
