@@ -6,6 +6,7 @@ A type parses the notation of the file. It refuses any other value with a messag
 
 import re
 from datetime import datetime, timedelta
+from math import inf, isfinite
 from typing import Annotated
 
 from pydantic import (
@@ -33,6 +34,7 @@ MAX_VALUE_CHARACTERS = 60
 
 DURATION_EXAMPLES = 'a duration like "800ms", "4s" or "2m"'
 
+_NUMBER_PATTERN = re.compile(r"\d+(?:_\d+)*(?:\.\d+)?(?:e[+-]?\d+)?", re.ASCII)
 _DURATION_PATTERN = re.compile(r"(\d+(?:\.\d+)?)\s*(us|ms|s|m|h|d)", re.ASCII)
 _DURATION_UNITS = {
     "us": timedelta(microseconds=1),
@@ -94,6 +96,20 @@ def format_duration(duration: timedelta) -> str:
         if not duration % unit and duration >= unit:
             return f"{duration // unit}{name}"
     return f"{to_microseconds(duration)}us" if duration else "0s"
+
+
+def parse_number(text: str) -> float | None:
+    """Return the number that a text like "10_000" stands for, or None. It is 0 or more."""
+    number = float(text.replace("_", "")) if _NUMBER_PATTERN.fullmatch(text) else inf
+    return number if isfinite(number) else None
+
+
+def parse_share(text: str) -> float | None:
+    """Return the share that a text like "0.9" or "90 %" stands for, or None."""
+    number = parse_number(text.removesuffix("%").rstrip())
+    if number is not None and text.endswith("%"):
+        number /= 100
+    return number if number is not None and number <= 1 else None
 
 
 def validate_text(value: str) -> str:

@@ -4,7 +4,6 @@ A format has only defaults for a file with our own columns. `sendtrace audience 
 for any other file: a mapping file in TOML.
 """
 
-import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,7 +16,13 @@ from simulator.audience.columns import IGNORED, TARGETS, is_target
 from simulator.audience.countries import parse_country
 from simulator.audience.values import DateOrder
 from simulator.validation_errors import format_validation_errors
-from simulator.values import InvalidKey, ScenarioSection, format_value, validate_text
+from simulator.values import (
+    InvalidKey,
+    ScenarioSection,
+    format_value,
+    parse_share,
+    validate_text,
+)
 from tracker.errors import UsageError
 from tracker.text import suggest_similar
 from workers.mobile import NumberRule
@@ -27,17 +32,15 @@ MAX_MAPPING_BYTES = 1_000_000
 SEPARATORS: Mapping[str, str] = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|"}
 """Separators by the names that a mapping may use for them."""
 
-_PERCENT = re.compile(r"(\d{1,3}(?:\.\d+)?)\s*%?", re.ASCII)
-
 
 def parse_max_rejects(value: object) -> float:
     """Return the share that a number like 0.01 or a text like "1 %" stands for."""
-    share = -1.0
-    if isinstance(value, int | float) and not isinstance(value, bool):
+    share = None
+    if isinstance(value, str):
+        share = parse_share(value.strip())
+    elif isinstance(value, int | float) and not isinstance(value, bool):
         share = float(value)
-    elif isinstance(value, str) and (match := _PERCENT.fullmatch(value.strip())):
-        share = float(match[1]) / (100 if value.strip().endswith("%") else 1)
-    if not 0 <= share <= 1:
+    if share is None or not 0 <= share <= 1:
         raise ValueError(f'got {format_value(value)}; expected a share like "1 %" or 0.01')
     return share
 

@@ -4,14 +4,21 @@ import operator
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from math import inf, isfinite
 from types import MappingProxyType
 from typing import Annotated, Any
 
 from pydantic import Field
 
 from simulator.figures import Unit, list_figure_units
-from simulator.values import Flag, InvalidKey, ScenarioSection, format_value, parse_duration
+from simulator.values import (
+    Flag,
+    InvalidKey,
+    ScenarioSection,
+    format_value,
+    parse_duration,
+    parse_number,
+    parse_share,
+)
 from tracker.text import suggest_similar
 
 RELATIONS: Mapping[str, Callable[[Any, Any], bool]] = MappingProxyType(
@@ -31,7 +38,6 @@ LIMIT_FORMATS: Mapping[Unit, str] = MappingProxyType(
 """Notation of limits by unit. Limits of other units are plain numbers."""
 
 _THRESHOLD_PATTERN = re.compile(r"\s*(<=|>=|==|<|>)\s*([^<>=\s].*?)\s*")
-_NUMBER_PATTERN = re.compile(r"\d+(?:_\d+)*(?:\.\d+)?(?:e[+-]?\d+)?", re.ASCII)
 _BYTE_UNITS = {"kB": 1e3, "MB": 1e6, "GB": 1e9, "B": 1.0}
 
 
@@ -179,23 +185,14 @@ def _parse_limit(text: str, unit: Unit) -> float | None:
             except ValueError:
                 return None
         case Unit.SHARE:
-            percent = text.endswith("%")
-            share = _parse_number(text.removesuffix("%").rstrip())
-            if share is not None and percent:
-                share /= 100
-            return share if share is not None and share <= 1 else None
+            return parse_share(text)
         case Unit.RATE:
-            return _parse_number(text.removesuffix("/s").rstrip())
+            return parse_number(text.removesuffix("/s").rstrip())
         case Unit.BYTES:
             for suffix, factor in _BYTE_UNITS.items():
                 if text.endswith(suffix):
-                    size = _parse_number(text.removesuffix(suffix).rstrip())
+                    size = parse_number(text.removesuffix(suffix).rstrip())
                     return None if size is None or size > MAX_BYTES else size * factor
             return None
         case _:
-            return _parse_number(text)
-
-
-def _parse_number(text: str) -> float | None:
-    number = float(text.replace("_", "")) if _NUMBER_PATTERN.fullmatch(text) else inf
-    return number if isfinite(number) else None
+            return parse_number(text)
