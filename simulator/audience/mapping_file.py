@@ -6,6 +6,7 @@ from textwrap import wrap
 
 from simulator.audience.columns import IGNORED, TARGETS
 from simulator.audience.inspection import Inspection
+from tracker.text import escape_control_characters
 
 
 def format_mapping(inspection: Inspection, name: str) -> str:
@@ -19,7 +20,7 @@ def _mapping_lines(inspection: Inspection, name: str) -> Iterator[str]:
     yield "# How sendtrace reads the file. In a scenario:"
     yield f"# audience = {{ file = {file}, mapping = {_quote(name)} }}"
     for note in inspection.notes:
-        yield f"# Note: {_to_comment(note)}."
+        yield f"# Note: {escape_control_characters(note)}."
     yield ""
     yield f"encoding = {_quote(file_format.encoding)}"
     yield f"separator = {_quote(file_format.separator)}"
@@ -43,13 +44,8 @@ def _mapping_lines(inspection: Inspection, name: str) -> Iterator[str]:
     yield "[columns]"
     for heading, target in (file_format.columns or {}).items():
         hint = f'  # or "field:{heading}"' if target == IGNORED else ""
-        yield f"{_quote(heading)} = {_quote(target)}{_to_comment(hint)}"
+        yield f"{_quote(heading)} = {_quote(target)}{escape_control_characters(hint)}"
 
 
 def _quote(text: str) -> str:
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
-
-
-def _to_comment(text: str) -> str:
-    """Return a text for a comment, which can't have control characters."""
-    return "".join(character if character.isprintable() else "?" for character in text)
