@@ -51,12 +51,6 @@ class RejectedRow:
     text: str
 
 
-def check_header(file: AudienceFile) -> None:
-    """Raise `UsageError` if the file can't be read, or its mapping or its header is wrong."""
-    with _open_audience_file(file):
-        pass
-
-
 def read_customers(
     file: AudienceFile, counts: ProblemCounts
 ) -> Iterator[CustomerRecord | RejectedRow]:
@@ -65,7 +59,8 @@ def read_customers(
     Only the ids are held in memory.
 
     Raises:
-        UsageError: the file can't be read or its header is wrong; raised for the first row.
+        UsageError: the file can't be read, or its mapping or its header is wrong; raised for the
+            first row.
     """
     with _open_audience_file(file) as opened:
         parser = RowParser(opened.format, opened.columns, opened.headings)

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from simulator.audience.formats import AudienceFile
 from simulator.audience.problems import ProblemCounts
-from simulator.audience.reader import check_header, read_customers
+from simulator.audience.reader import read_customers
 from simulator.figures import CLOCK_GROUPS, LATENCIES
 from simulator.scenario.expectations import Expectation
 from simulator.scenario.expected_file import read_expected_outcomes
@@ -205,7 +205,6 @@ def _check_audience_files(scenario: Scenario) -> None:
         try:
             for path in file.source_files:
                 _require_regular_file(path)
-            check_header(file)
             _require_rows(file)
         except UsageError as error:
             raise InvalidScenario(

@@ -8,7 +8,7 @@ import pytest
 
 from simulator.audience.formats import AudienceFile, AudienceSection, load_mapping, parse_section
 from simulator.audience.problems import MobileProblem, ProblemCounts, RejectCause, Repair
-from simulator.audience.reader import RejectedRow, check_header, read_customers
+from simulator.audience.reader import RejectedRow, read_customers
 from simulator.audience.row_parser import CustomerRecord
 from simulator.audience.values import DateOrder
 from simulator.values import InvalidKey
@@ -260,7 +260,7 @@ def test_headers_that_do_not_fit_the_mapping(tmp_path: Path, header: str, messag
     (tmp_path / "crm.csv").write_text(header)
     section = AudienceSection(file="crm.csv", columns={"E-Mail": "email"})
     with pytest.raises(UsageError) as raised:
-        check_header(AudienceFile.in_folder(tmp_path, section))
+        next(read_customers(AudienceFile.in_folder(tmp_path, section), ProblemCounts()))
     assert message in str(raised.value)
 
 

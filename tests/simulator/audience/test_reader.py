@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from simulator.audience.formats import AudienceFile, AudienceSection
 from simulator.audience.problems import MobileProblem, Problem, ProblemCounts, RejectCause, Repair
-from simulator.audience.reader import RejectedRow, check_header, read_customers
+from simulator.audience.reader import RejectedRow, read_customers
 from simulator.audience.row_parser import MAX_ID_CHARACTERS, CustomerRecord
 from simulator.audience.rows import MAX_CELL_CHARACTERS, MAX_LINE_CHARACTERS, MAX_ROW_LINES
 from tests.support.customers import PLAIN
@@ -401,16 +401,9 @@ def test_no_row_stops_the_import(path: Path, body: bytes) -> None:
 def test_wrong_headers_are_refused(path: Path, header: bytes, message: str) -> None:
     path.write_bytes(header)
     with pytest.raises(UsageError, match=message) as raised:
-        check_header(own(path))
+        next(read_customers(own(path), ProblemCounts()))
     assert str(raised.value).startswith(f"{path}: can't read the header: ")
     assert "\n" not in str(raised.value)
-    with pytest.raises(UsageError, match=message):
-        next(read_customers(own(path), ProblemCounts()))
-
-
-def test_check_header_reads_the_header_only(path: Path) -> None:
-    path.write_bytes(b"Email,customer_id\n\xff\0")
-    check_header(own(path))
 
 
 def test_a_header_alone_is_an_empty_audience(path: Path) -> None:
@@ -424,10 +417,8 @@ def test_missing_files(tmp_path: Path) -> None:
         (tmp_path, "Is a directory"),
     ]:
         with pytest.raises(UsageError, match=message) as raised:
-            check_header(own(path))
-        assert str(path) in str(raised.value)
-        with pytest.raises(UsageError, match=message):
             next(read_customers(own(path), ProblemCounts()))
+        assert str(path) in str(raised.value)
 
 
 def counted(path: Path, content: str) -> tuple[list[str], dict[Problem, int]]:
