@@ -6,13 +6,13 @@ A wrong header is a `UsageError` before any row is read. A row that can't be rea
 
 import codecs
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
-from simulator.audience.formats import AudienceFile, AudienceFormat
+from simulator.audience.formats import AudienceFile
 from simulator.audience.header import WrongHeader, parse_header, split_header
 from simulator.audience.problems import ProblemCounts, RejectCause, Repair
 from simulator.audience.row_parser import CustomerRecord, RowParser
@@ -62,11 +62,8 @@ def read_customers(
         UsageError: the file can't be read, or its mapping or its header is wrong; raised for the
             first row.
     """
-    with _open_audience_file(file) as opened:
-        parser = RowParser(opened.format, opened.columns, opened.headings)
-        encoding = _normalize_encoding(opened.format.encoding)
-        first_line: dict[str, int] = {}
-        rows = RowReader(opened.stream, opened.columns, opened.format.separator, opened.first_line)
+    first_line: dict[str, int] = {}
+    with _open_audience_file(file) as (rows, parser, encoding):
         for row in rows:
             if parser.is_repeated_header(row):
                 counts.add(Repair.REPEATED_HEADER, row.line)
@@ -92,34 +89,20 @@ def read_customers(
                 yield customer
 
 
-@dataclass(frozen=True, kw_only=True)
-class _OpenedFile:
-    """An audience file whose header is read; `first_line` is the number of the next line."""
-
-    stream: TextIO
-    format: AudienceFormat
-    headings: Sequence[str]
-    columns: Sequence[str]
-    first_line: int
-
-
 @contextmanager
-def _open_audience_file(file: AudienceFile) -> Iterator[_OpenedFile]:
+def _open_audience_file(file: AudienceFile) -> Iterator[tuple[RowReader, RowParser, str]]:
+    """Yield the rows below the header, their parser, and the encoding by its usual name."""
     file_format = file.load_format()
-    path = file.path
+    path, separator = file.path, file_format.separator
+    encoding = _normalize_encoding(file_format.encoding)
     try:
-        with open_text(path, file_format.encoding) as stream:
+        with open_text(path, encoding) as stream:
             header, first_line = read_header_line(stream)
-            validate_text(header, _normalize_encoding(file_format.encoding))
-            headings = split_header(header, file_format.separator)
+            validate_text(header, encoding)
+            headings = split_header(header, separator)
             columns = parse_header(headings, file_format)
-            yield _OpenedFile(
-                stream=stream,
-                format=file_format,
-                headings=headings,
-                columns=columns,
-                first_line=first_line,
-            )
+            rows = RowReader(stream, columns, separator, first_line)
+            yield rows, RowParser(file_format, columns, headings), encoding
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror}; expected an audience file (CSV)") from None
     except (WrongHeader, RowError) as error:
