@@ -77,9 +77,8 @@ def _read(text: str, region: str | None, rule: NumberRule) -> str | None:
     """Return the E.164 form of a text that a country's format fits, or None."""
     import phonenumbers
 
-    try:
-        number = phonenumbers.parse(text, region)
-    except phonenumbers.NumberParseException:
+    number = _parse(text, region)
+    if number is None:
         return None
     e164 = phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
     if number.extension or len(e164) > MAX_E164_LENGTH:
@@ -87,6 +86,15 @@ def _read(text: str, region: str | None, rule: NumberRule) -> str | None:
     if rule is NumberRule.POSSIBLE:
         return e164 if phonenumbers.is_possible_number(number) else None
     return e164 if _can_receive_sms(number, e164) else None
+
+
+def _parse(text: str, region: str | None = None) -> "PhoneNumber | None":
+    import phonenumbers
+
+    try:
+        return phonenumbers.parse(text, region)
+    except phonenumbers.NumberParseException:
+        return None
 
 
 def _can_receive_sms(number: "PhoneNumber", e164: str) -> bool:
@@ -117,7 +125,11 @@ def _drop_doubled_prefixes(mobile: str, home_region: str | None) -> Iterator[str
         rest = digits.removeprefix(code)
         if rest == digits or int(code) not in phonenumbers.COUNTRY_CODE_TO_REGION_CODE:
             continue
-        for prefix in ("", "0", "00", code, f"0{code}", f"00{code}", f"{code}0"):
+        yield f"+{code}{rest}"
+        number = _parse(f"+{code}{rest}")
+        if rest.startswith("0") and number and phonenumbers.is_valid_number(number):
+            return  # In Italy, the first 0 belongs to the number of a fixed line.
+        for prefix in ("0", "00", code, f"0{code}", f"00{code}", f"{code}0"):
             if rest.startswith(prefix):
                 yield f"+{code}{rest.removeprefix(prefix)}"
 

@@ -24,6 +24,9 @@ UNREACHABLE_TYPES = [
 OTHER_IDD = ("US", "JP", "AU", "BR")
 """Regions where 00 isn't the prefix of international calls."""
 
+ZERO_BEFORE_OTHER_NUMBERS = ("AC", "IT", "VA")
+"""Regions where a mobile number with 0 before it is another number."""
+
 AMBIGUOUS = {("TJ", "BR")}
 """A number after 00 that is a number of Brazil as well."""
 
@@ -44,7 +47,8 @@ def spell(number: phonenumbers.PhoneNumber, region: str) -> Iterator[tuple[str, 
     yield f"00{digits}", region
     yield digits, region
     yield f"+{code}{digits}", ""  # the country code twice
-    yield f"+{code} 0{digits.removeprefix(str(code))}", ""  # the trunk prefix after it
+    if region not in ZERO_BEFORE_OTHER_NUMBERS:
+        yield f"+{code} 0{digits.removeprefix(str(code))}", ""  # the trunk prefix after it
     yield f"0{digits}", region  # the trunk prefix before it
     for other in OTHER_IDD:
         if (region, other) not in AMBIGUOUS:
@@ -92,6 +96,15 @@ def test_numbers_that_get_no_sms(kind: int) -> None:
         assert (to_e164(national, region), to_e164(e164)) == (None, None), region
         assert to_e164(e164, rule=NumberRule.POSSIBLE) == e164
     assert tried >= 15
+
+
+@pytest.mark.parametrize("prefix", ["+39", "0039 "])
+def test_a_fixed_line_keeps_a_zero_that_belongs_to_it(prefix: str) -> None:
+    """Without the 0, the fixed line in Varese would be a mobile number of another person."""
+    for national in ("0332 123456", "0331 234567", "031 9123456"):
+        assert phonenumbers.is_valid_number(phonenumbers.parse(national, "IT"))
+        assert to_e164(f"{prefix}{national}") is None
+        assert to_e164(f"{prefix}{national}", "IT") is None
 
 
 @pytest.mark.parametrize(
