@@ -1,18 +1,18 @@
 """`sendtrace serve`: the live page with its runs, and monitoring of broker, workers and checks."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
-from functools import lru_cache, partial
+from functools import lru_cache
 
 from celery import Celery
 
 from simulator.schema import open_database
 from simulator.stack.broker import Broker
+from simulator.web.check_process import CheckProcess
 from simulator.web.runs import RUNS_SECTION
-from tracker.monitoring import CheckVerdict
-from tracker.record.catalog import Campaign, load_campaign
+from tracker.record.catalog import load_campaign
 from tracker.record.due import DueKind
 from tracker.settings import Settings
 from tracker.status import Step
@@ -22,10 +22,7 @@ from tracker.web.monitoring import Monitoring, NotifyWorkers
 from tracker.web.server import bind_socket, check_address, serve, socket_url
 from workers.celery_app import make_celery_app
 from workers.chains import StepArguments, enqueue_step
-from workers.checks.base import all_checks
 from workers.queues import QUEUES, task_name
-from workers.rules.as_of import Rules
-from workers.rules.explain import build_explanation
 from workers.upkeep.presence import WorkerListener
 
 STEP_BY_DUE_KIND = {DueKind.RECEIPTS: Step.DELIVER, DueKind.ENGAGEMENT: Step.ENGAGE}
@@ -48,32 +45,25 @@ def serve_live_page(settings: Settings, host: str, port: int) -> None:
 @contextmanager
 def open_monitoring(database: Database, settings: Settings) -> Iterator[Monitoring]:
     """Monitor the checks and, where one is configured, the broker and its workers."""
-    monitoring = Monitoring(
-        queues=QUEUES,
-        explain_checks=partial(_explain_checks, database),
-        requeue_command=_requeue_command,
-        worker_command=_worker_command,
-    )
-    if not settings.broker_url:
-        yield monitoring
-        return
-    broker = Broker(settings.broker_url)
-    with (
-        closing(broker),
-        make_celery_app("live-page", settings.broker_url) as app,
-        WorkerListener(app) as listener,
-    ):
-        yield replace(
-            monitoring,
-            read_queue_depths=broker.depths,
-            read_worker_activity=listener.snapshot,
-            notify_workers=_make_notifier(database, app),
+    with ExitStack() as stack:
+        checks = stack.enter_context(closing(CheckProcess(settings.resolved_database_url)))
+        monitoring = Monitoring(
+            queues=QUEUES,
+            explain_checks=checks.evaluate,
+            requeue_command=_requeue_command,
+            worker_command=_worker_command,
         )
-
-
-def _explain_checks(database: Database, campaign: Campaign, number: int) -> Sequence[CheckVerdict]:
-    rules = Rules(campaign=campaign, checks=all_checks())
-    return build_explanation(database, rules, number, campaign.clock.now()).verdicts
+        if settings.broker_url:
+            broker = stack.enter_context(closing(Broker(settings.broker_url)))
+            app = stack.enter_context(make_celery_app("live-page", settings.broker_url))
+            listener = stack.enter_context(WorkerListener(app))
+            monitoring = replace(
+                monitoring,
+                read_queue_depths=broker.depths,
+                read_worker_activity=listener.snapshot,
+                notify_workers=_make_notifier(database, app),
+            )
+        yield monitoring
 
 
 def _make_notifier(database: Database, app: Celery) -> NotifyWorkers:

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from tracker.clock import to_datetime
-from tracker.errors import UsageError
+from tracker.errors import SendtraceError
 from tracker.output.report_lines import SHARES_MEANING, all_report_lines, balance_line
 from tracker.queries.timeline import read_timeline
 from tracker.status import Category, Engagement, Reason, Status
@@ -112,7 +112,7 @@ def show_message(
     verdicts = checks_error = None
     try:
         verdicts = explain_checks(context, campaign, number, is_unmasked=is_unmasked)
-    except UsageError as error:  # the workers may have plugins that this machine lacks
+    except SendtraceError as error:  # this machine may lack plugins, or a rule ended its process
         checks_error = str(error)
     return context.render_page(
         "web/message.html",

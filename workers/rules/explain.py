@@ -21,7 +21,7 @@ from tracker.status import Reason
 from tracker.store.database import Database
 from workers.candidates import Candidate
 from workers.checks.base import Check
-from workers.checks.judging import run_checks
+from workers.checks.judging import AnnounceCheck, RuleTimeout, run_checks
 from workers.rules.as_of import Rules, load_candidates_as_of
 from workers.rules.rejudge import find_customer_id
 from workers.rules.running_rule import announce_rule
@@ -55,8 +55,16 @@ class Explanation:
     recorded_outcome: str | None
 
 
-def build_explanation(database: Database, rules: Rules, number: int, at: Instant) -> Explanation:
+def build_explanation(
+    database: Database,
+    rules: Rules,
+    number: int,
+    at: Instant,
+    announce: AnnounceCheck = announce_rule,
+) -> Explanation:
     """Return the verdicts of all checks on a message as of an instant.
+
+    `announce` receives the name of the check that runs, and None after it.
 
     Raises:
         NotFound: there is no such message.
@@ -71,9 +79,9 @@ def build_explanation(database: Database, rules: Rules, number: int, at: Instant
         [candidate] = load_candidates_as_of(database, campaign, step, {number: at})
         for check in rules.checks:
             if check.step is step:
-                announce_rule(check.name)
+                announce(check.name)
                 verdicts.append(_judge_with_check(check, candidate, at))
-                announce_rule(None)
+                announce(None)
     blocking = next((verdict for verdict in verdicts if verdict.is_blocking), None)
     deferring = [verdict for verdict in verdicts if verdict.deferred_until and not blocking]
     return Explanation(
@@ -98,10 +106,11 @@ def _judge_with_check(check: Check, candidate: Candidate, now: Instant) -> Check
     values_read: dict[str, object] = {}
     deferral = verdicts.deferrals.get(candidate.number)
     proxy: Any = _RecordingProxy(candidate, "", values_read)
-    with suppress(Exception, SystemExit):
-        if bound.data is not None:
-            values_read["data"] = bound.data.get(candidate.number)
-        check.rule(proxy, at, *values_read.values())
+    if not isinstance(verdicts.errors.get(check.name), RuleTimeout):
+        with suppress(Exception, SystemExit):
+            if bound.data is not None:
+                values_read["data"] = bound.data.get(candidate.number)
+            check.rule(proxy, at, *values_read.values())
     return CheckVerdict(
         step=check.step,
         order=check.order,
