@@ -110,8 +110,8 @@ def trace(
     message: Annotated[
         str,
         typer.Argument(
-            help="Number of the message (the first is 0), customer id, email address or mobile"
-            " number."
+            help="Number of the message (the first is 0), else a customer id, an email address or a"
+            " mobile number."
         ),
     ],
     run: RunOption = None,

@@ -46,7 +46,8 @@ StartOption = Annotated[
     typer.Option(
         metavar="TIME",
         help="When the run's clock starts, such as 2026-11-30T17:24, in the time zone of the"
-        " settings unless it names another one. Default: now.",
+        " settings unless it names another one. Default: start of [clock] in the scenario, else"
+        " now.",
     ),
 ]
 FailOnErrorOption = Annotated[

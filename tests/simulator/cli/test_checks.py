@@ -190,6 +190,10 @@ def test_try_exits_1_on_request_if_a_check_fails(tmp_path: Path) -> None:
     assert "one,rule_failed (hold_out),1" in tried.stdout
     later = CliRunner().invoke(app, [*options, "--at", "2026-12-24T13:00"])
     assert (later.exit_code, "custom_rule" in later.stdout) == (0, False)
+    for hour, is_blocked in ((12, True), (13, False)):
+        sale.write_text(f"{SMALL}[clock]\nstart = 2026-12-24T{hour}:00:00Z\n")
+        tried = CliRunner().invoke(app, options)
+        assert (tried.exit_code, "custom_rule" in tried.stdout) == (0, is_blocked)
 
 
 @pytest.mark.usefixtures("hold_out")
