@@ -2,7 +2,6 @@
 
 import json
 import re
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -90,28 +89,20 @@ class DataUnavailable(BaseException):
 
 
 class RecentMessages:
-    """Recent messages by customer, counted for a whole batch when the first of them is read.
-
-    Attributes:
-        load_seconds: the time that counting them took.
-    """
+    """Recent messages by customer, counted for a whole batch when the first of them is read."""
 
     def __init__(self, load: Callable[[], Mapping[int, int]]) -> None:
         """Take a function that counts by customer number; customers without any may be left out."""
         self._load = load
         self._counts: Mapping[int, int] | None = None
-        self.load_seconds = 0.0
 
     def count(self, number: int) -> int:
         """Return the number of recent messages to a customer."""
         if self._counts is None:
-            started = time.perf_counter()
             try:
                 self._counts = self._load()
             except Exception as error:
                 raise DataUnavailable from error
-            finally:
-                self.load_seconds += time.perf_counter() - started
         return self._counts.get(number, 0)
 
 

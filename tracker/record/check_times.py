@@ -23,9 +23,9 @@ _RECORDED = sa.select(steps.c.id, steps.c.campaign_id, steps.c.check_times).wher
 
 
 class CheckTime(NamedTuple):
-    """The estimated number of calls of a check, and the real seconds that they took."""
+    """The number of calls of a check, and the real seconds that they took."""
 
-    calls: float
+    calls: int
     seconds: float
 
     def __add__(self, other: object) -> "CheckTime":
@@ -45,7 +45,7 @@ def encode_check_times(times: Mapping[str, CheckTime]) -> str | None:
     if sum(time.seconds for time in times.values()) < MIN_RECORDED_SECONDS:
         return None
     return json.dumps(
-        {name: [round(time.calls), from_seconds(time.seconds)] for name, time in times.items()}
+        {name: [time.calls, from_seconds(time.seconds)] for name, time in times.items()}
     )
 
 

@@ -133,13 +133,13 @@ ENGAGEMENT_DAYS = Metric(
 )
 CHECK_SECONDS = Metric(
     "check_seconds_total",
-    "Real seconds that a check took, estimated from one in 512 messages."
+    "Real seconds that a check took."
     " Steps whose checks took less than a millisecond in total aren't counted.",
     ("campaign", "run", "check"),
 )
 CHECK_CALLS = Metric(
     "check_calls_total",
-    "Calls of a check, estimated from one in 512 messages.",
+    "Calls of a check, counted in the same steps as its seconds.",
     ("campaign", "run", "check"),
 )
 DATABASE_UP = Metric("database_up", "1 if the database answered the last query, else 0.")

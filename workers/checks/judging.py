@@ -63,46 +63,6 @@ class RunningRule(NamedTuple):
         return self.rule is other.rule and self.candidate is other.candidate
 
 
-class RuleTimer:
-    """A rule that measures its own time. It has the name of the rule.
-
-    Attributes:
-        calls: the number of calls that were timed.
-        seconds: the time of these calls, without loading data for the whole batch.
-        recent_seconds: the time to count recent messages, if one of the timed calls waited for it.
-    """
-
-    def __init__(self, bound: BoundCheck, recent: RecentMessages) -> None:
-        self.calls, self.seconds, self.recent_seconds = 0, 0.0, 0.0
-        self._data = bound.data
-        self._source_seconds_before = 0.0 if bound.data is None else bound.data.load_seconds
-        rule = bound.rule
-
-        @wraps(rule)
-        def call(candidate: Candidate, now: datetime) -> bool | Defer:
-            self.calls += 1
-            recent_before, source_before = recent.load_seconds, self.source_seconds
-            started = time.perf_counter()
-            try:
-                return rule(candidate, now)
-            finally:
-                seconds = time.perf_counter() - started
-                recent_seconds = recent.load_seconds - recent_before
-                self.recent_seconds += recent_seconds
-                self.seconds += seconds - recent_seconds - (self.source_seconds - source_before)
-
-        self.call = call
-
-    @property
-    def source_seconds(self) -> float:
-        """The time to load the data of the rule's source, whichever call waited for it."""
-        return 0.0 if self._data is None else self._data.load_seconds - self._source_seconds_before
-
-    def restart(self) -> None:
-        """Forget the calls so far, but not the time to load data."""
-        self.calls, self.seconds = 0, 0.0
-
-
 @dataclass(frozen=True)
 class Verdicts:
     """The verdicts of checks on candidates.
@@ -113,7 +73,8 @@ class Verdicts:
         deferrals: the check that defers a message the longest, by the message's number.
         failures: the failed check by message number; `FAILED_CHECK_REASON` blocks such a message.
         errors: the first error of each check that failed, by its name.
-        times: the time of each check that ran, by its name; estimated from some of the candidates.
+        times: the time of each check that ran, by its name. Data that is loaded for the whole batch
+            counts for the check that waited for it.
     """
 
     by_check: dict[Check, list[int]] = field(default_factory=dict)
@@ -139,10 +100,6 @@ class Verdicts:
         return Counter(failure.check_name for failure in self.failures.values())
 
 
-TIMED_EVERY = 512
-"""One of this many candidates is timed: two clock readings a rule and candidate would be a lot."""
-
-
 def judge_candidates(
     candidates: Sequence[Candidate],
     checks: Sequence[Check],
@@ -151,7 +108,7 @@ def judge_candidates(
     is_last_try: bool = True,
     announce: AnnounceCheck | None = None,
 ) -> Verdicts:
-    """Run checks on each candidate, in their order, until one blocks it.
+    """Run checks in their order, each on the candidates that no earlier one blocked.
 
     A check that defers a message doesn't end this: a message that must not be sent needn't wait.
     A check that raises, that takes too long, or that returns anything else, blocks its message with
@@ -178,88 +135,50 @@ def run_checks(
 ) -> Verdicts:
     """Run checks on some of the candidates that they are bound to, as `judge_candidates` does."""
     verdicts = Verdicts()
-    if not candidates:
-        return verdicts
-    blocked_by_check: list[tuple[BoundCheck, list[Candidate]]] = [
-        (bound, []) for bound in bound_checks
-    ]
-    recent = candidates[0].recent_messages
-    timers = [RuleTimer(bound, recent) for bound, _ in blocked_by_check]
-    rules = [(bound.rule, blocked.append) for bound, blocked in blocked_by_check]
-    timed = [(timer.call, block) for timer, (_, block) in zip(timers, rules, strict=True)]
-    recent_before, started = recent.load_seconds, time.perf_counter()
-    # The first candidate loads data and fills caches for the others, so another one is timed.
-    _run_rules(candidates[:1], timed, now, verdicts)
-    if len(candidates) > 1:
-        for timer in timers:
-            timer.restart()
-    for first in range(1, len(candidates), TIMED_EVERY):
-        _run_rules(candidates[first : first + 1], timed, now, verdicts)
-        _run_rules(candidates[first + 1 : first + TIMED_EVERY], rules, now, verdicts)
-    seconds = time.perf_counter() - started - (recent.load_seconds - recent_before)
-    for bound, blocked in blocked_by_check:
+    remaining = candidates
+    for bound in bound_checks:
+        if not remaining:
+            break
+        failed_before = len(verdicts.failures)
+        started = time.perf_counter()
+        blocked = _run_rule(bound.rule, remaining, now, verdicts)
+        seconds = time.perf_counter() - started
+        verdicts.times[bound.check.name] = CheckTime(len(remaining), seconds)
         if blocked:
-            verdicts.by_check[bound.check] = [candidate.customer.number for candidate in blocked]
+            verdicts.by_check[bound.check] = [candidate.number for candidate in blocked]
             verdicts.details.update(_describe_blocked(bound.check, blocked))
-    verdicts.times.update(_estimate_times(timers, len(candidates), seconds))
+        if blocked or len(verdicts.failures) > failed_before:
+            settled = {*verdicts.by_check.get(bound.check, ()), *verdicts.failures}
+            remaining = [candidate for candidate in remaining if candidate.number not in settled]
+            for number in settled:
+                verdicts.deferrals.pop(number, None)
     return verdicts
 
 
-def _estimate_times(
-    timers: Sequence[RuleTimer], count: int, seconds: float
-) -> Iterator[tuple[str, CheckTime]]:
-    """Yield the times of the rules that ran, by the name of the check.
-
-    Data that a rule loads for the whole batch counts once, for the rule that waited for it.
-
-    Args:
-        timers: the times of one in `TIMED_EVERY` candidates.
-        count: the number of all candidates.
-        seconds: the time that all of them and the sources took, which the sum can't exceed: the
-            machine may have paused during one call that was timed.
-    """
-    factor = count / max(1, -(-(count - 1) // TIMED_EVERY))
-    timed_seconds = factor * sum(timer.seconds for timer in timers)
-    own_seconds = seconds - sum(timer.source_seconds for timer in timers)
-    share = min(1.0, own_seconds / timed_seconds) if timed_seconds else 1.0
-    for timer in timers:
-        load_seconds = timer.source_seconds + timer.recent_seconds
-        if timer.calls or load_seconds:
-            calls = max(1.0, timer.calls * factor)
-            own = timer.seconds * factor * share
-            yield timer.call.__name__, CheckTime(calls, own + load_seconds)
-
-
-def _run_rules(
-    candidates: Iterable[Candidate],
-    rules: Sequence[tuple[Rule, Callable[[Candidate], None]]],
-    now: datetime,
-    verdicts: Verdicts,
-) -> None:
-    """Run rules on candidates; each rule comes with a function that gets those that it blocks."""
+def _run_rule(
+    rule: Rule, candidates: Iterable[Candidate], now: datetime, verdicts: Verdicts
+) -> list[Candidate]:
+    """Return the candidates that a rule blocks; add its deferrals and failures to `verdicts`."""
+    blocked: list[Candidate] = []
     for candidate in candidates:
-        deferral: DeferredUntil | None = None
         try:
-            for rule, block in rules:
-                verdict = rule(candidate, now)
-                if verdict is not False:
-                    if verdict is True:
-                        block(candidate)
-                        break
-                    until = validate_deferral(rule, verdict, now)
-                    if deferral is None or until > deferral.until:
-                        deferral = DeferredUntil(rule.__name__, until)
-            else:
-                if deferral is not None:
-                    verdicts.deferrals[candidate.number] = deferral
+            verdict = rule(candidate, now)
+            if verdict is True:
+                blocked.append(candidate)
+            elif verdict is not False:
+                until = validate_deferral(rule, verdict, now)
+                earlier = verdicts.deferrals.get(candidate.number)
+                if earlier is None or until > earlier.until:
+                    verdicts.deferrals[candidate.number] = DeferredUntil(rule.__name__, until)
         except DataUnavailable as unavailable:
             raise (unavailable.__cause__ or unavailable) from None
         # A rule of another package may raise anything.
         except (Exception, SystemExit, RuleTimeout) as error:
             is_of_source = isinstance(error, SourceFailed)
             failure = CheckFailure(rule.__name__, describe_error(error), is_of_source)
-            verdicts.failures[candidate.customer.number] = failure
+            verdicts.failures[candidate.number] = failure
             verdicts.errors.setdefault(rule.__name__, error)
+    return blocked
 
 
 def announcing(bound: BoundCheck, announce: AnnounceCheck) -> BoundCheck:
@@ -297,7 +216,7 @@ def find_running_rule(frame: FrameType | None) -> RunningRule | None:
     announcement, it counts as not running.
     """
     inner = None
-    while frame is not None and frame.f_code is not _run_rules.__code__:
+    while frame is not None and frame.f_code is not _run_rule.__code__:
         if frame.f_code in _WAITING_CODES:
             return None
         inner, frame = frame, frame.f_back

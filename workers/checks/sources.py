@@ -1,6 +1,5 @@
 """Load what a rule knows of customers from a source of its own, once a batch."""
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from reprlib import repr as shorten
 from typing import Any
@@ -27,9 +26,6 @@ class SourceData:
 
     A source that raises is called again, as often as a service. Then the rule fails with
     `SourceFailed`.
-
-    Attributes:
-        load_seconds: the time that loading took, with all calls of the source.
     """
 
     def __init__(
@@ -39,16 +35,11 @@ class SourceData:
         self._candidates = candidates
         self._is_last_try = is_last_try
         self._result: Mapping[int, Any] | BaseException | None = None
-        self.load_seconds = 0.0
 
     def get(self, number: int) -> Any:
         """Return the value of a customer, or None if the source has none."""
         if self._result is None:
-            started = time.perf_counter()
-            try:
-                self._result = self._call()
-            finally:
-                self.load_seconds += time.perf_counter() - started
+            self._result = self._call()
         if isinstance(self._result, BaseException):
             raise SourceFailed(describe_error(self._result)) from self._result
         return self._result.get(number)
