@@ -47,6 +47,15 @@ class SimulatedServicesSettings(ScenarioSection):
     failures: Mapping[ServiceName, ServiceFailures] = Field(default_factory=dict)
     """Failures by service. A service that is missing doesn't fail."""
 
+    @property
+    def failing_services(self) -> list[ServiceName]:
+        """The services that leave calls without an answer, so that a step calls them again."""
+        return [
+            service
+            for service, reason in REASON_BY_SERVICE.items()
+            if self.defects.get(reason.slug) or self.failures.get(service, NO_FAILURES).error_rate
+        ]
+
 
 def draw_unanswered(
     settings: SimulatedServicesSettings,

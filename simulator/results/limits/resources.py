@@ -1,6 +1,6 @@
 """Which resource limited a run: CPU, database, broker or driver."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import mean
 
@@ -36,6 +36,9 @@ MIN_BROKER_CORES = 0.8
 MIN_OUTAGE_SHARE = 0.25
 """Smallest share of samples without an answer of the broker that makes it the limit."""
 
+STEPS_WITH_SERVICES = (Step.SUPPRESS, Step.VALIDATE, Step.DISPATCH)
+"""Steps that evaluate rules and call services."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class _Usage:
@@ -68,7 +71,8 @@ def find_resource_limit(
     usage = _average_usage(samples, phase)
     if usage is None:
         return unknown_limit(
-            f"messages were sent for {phase.seconds:.1f} s, too short for samples",
+            f"messages were sent for {phase.seconds:.1f} s, and fewer than {MIN_SAMPLES} samples"
+            " cover that time",
             "send more messages",
         )
     return (
@@ -180,10 +184,12 @@ def _find_machine_limit(usage: _Usage, workers: int) -> RunLimit | None:
             "A database server on another machine, or more cores, would help",
         )
     if machine.others >= MIN_OTHERS_SHARE * machine.cores:
+        is_server_seen = machine.database is not None
+        unseen = "" if is_server_seen else ", perhaps a database server in a container among them,"
         return RunLimit(
             LimitCause.MACHINE,
             "Other processes on the machine",
-            f"they used {machine.others:.1f} cores, and {_describe_machine(usage)}",
+            f"they{unseen} used {machine.others:.1f} cores, and {_describe_machine(usage)}",
             "An idle machine would help",
         )
     return _machine_cpu_limit(usage, workers)
@@ -246,22 +252,36 @@ def _find_waiting_limit(
             f"{evidence}; {in_submit / phase.busy_seconds:.0%} of it was submit",
             "More worker processes (--workers) would submit more messages at a time",
         )
-    rules = [check.name for check in third_party_checks()]
-    in_checks = sum(phase.step_seconds.get(step, 0.0) for step in (Step.SUPPRESS, Step.VALIDATE))
-    if rules and in_checks >= DOMINANT_SHARE * phase.busy_seconds:
+    others = list(_list_other_waits(run))
+    before_gateway = sum(phase.step_seconds.get(step, 0.0) for step in STEPS_WITH_SERVICES)
+    if others and before_gateway >= DOMINANT_SHARE * phase.busy_seconds:
         return unknown_limit(
-            f"{evidence}; they waited for the database or for your rules ({', '.join(rules)})",
-            "run without the rules",
+            f"{evidence}; they waited for the database, or for {', or for '.join(others)}",
+            "run without them",
         )
     is_sqlite = conditions.database == "sqlite"
     return RunLimit(
         LimitCause.DATABASE,
         "The database",
-        evidence,
+        f"{evidence}; for most of that time, they waited for nothing else that is known",
         "PostgreSQL, on which workers write side by side, or a faster disk would help"
         if is_sqlite
         else "A faster disk, or a larger database server, would help",
     )
+
+
+def _list_other_waits(run: Run) -> Iterator[str]:
+    """Yield what the steps before the gateway may wait for besides the database."""
+    rules = [check.name for check in third_party_checks()]
+    if rules:
+        yield f"your rules ({', '.join(rules)})"
+    services = {
+        service
+        for run_campaign in run.campaigns
+        for service in run_campaign.plan.services.failing_services
+    }
+    if services:
+        yield f"the retries of failing services ({', '.join(sorted(services))})"
 
 
 def _find_driver_limit(phase: SendingPhase) -> RunLimit | None:

@@ -409,6 +409,7 @@ def test_workers_that_wait_in_steps_wait_for_the_database(
     limit = find(run, make_samples(), phase, database=database_name)
     assert limit.cause is LimitCause.DATABASE
     assert "spent 85% of their time in steps, but used 0.5 of 2 cores" in limit.sentence
+    assert limit.sentence.endswith("they waited for nothing else that is known")
     assert limit.change.startswith(change or "A faster disk")
 
 
@@ -442,6 +443,28 @@ def test_time_in_foreign_rules_is_not_blamed_on_the_database(
     assert "slow_rule" in limit.sentence
 
 
+@pytest.mark.parametrize(
+    ("defects", "services"),
+    [({}, {"subscription": {"error_rate": 0.1}}), ({"subscription_service": 0.1}, {})],
+)
+def test_retries_of_failing_services_are_not_blamed_on_the_database(
+    recorded: Database, tmp_path: Path, defects: dict[str, float], services: dict[str, Any]
+) -> None:
+    scenario = build_scenario(build_campaign(defects=defects), services=services)
+    run = record_run(recorded, scenario, tmp_path, lambda _: None)
+    limit = find(run, make_samples(), make_phase(step_seconds={Step.SUPPRESS: 17.0}))
+    assert limit.cause is LimitCause.UNKNOWN
+    assert "the retries of failing services (subscription)" in limit.sentence
+    in_submit = find(run, make_samples(), make_phase(step_seconds=OCCUPIED))
+    assert in_submit.cause is LimitCause.DATABASE
+
+
+def test_a_database_server_that_is_not_seen_may_be_among_the_other_processes(run: Run) -> None:
+    limit = find(run, make_samples(workers=1.0, busy=3.9, run=1.5, database=None))
+    assert limit.cause is LimitCause.MACHINE
+    assert "perhaps a database server in a container among them" in limit.sentence
+
+
 def test_a_driver_that_records_until_the_end_is_the_limit(run: Run) -> None:
     limit = find(run, make_samples(), make_phase(recorded=9.5))
     assert limit.cause is LimitCause.DRIVER
@@ -463,7 +486,7 @@ def test_the_driver_is_not_blamed_if_messages_arrived_after_the_last_acceptance(
     [
         (None, make_samples(workers=2.0), make_phase(), "the workers were attached"),
         (2, [], make_phase(), "nothing was sampled"),
-        (2, make_samples(workers=2.0), make_phase(end=1.5), "too short for samples"),
+        (2, make_samples(workers=2.0), make_phase(end=1.5), "fewer than 2 samples cover"),
         (
             2,
             [replace(sample, machine=None) for sample in make_samples(workers=2.0)],
