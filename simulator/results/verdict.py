@@ -1,7 +1,7 @@
 """The verdict on a result in words: checks, conclusion, warnings and notes."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -59,23 +59,24 @@ def _format_matching(checks: Sequence[PredictionCheck]) -> str:
     if not any(check.messages for check in checks):
         return "nothing was queued"
     parts = [f"{matching:,} of {compared:,} messages"]
-    blocked = sum((Counter(check.not_predicted) for check in checks), Counter[str]())
-    if blocked:
-        parts.append(_describe_not_predicted(blocked))
+    parts += _list_excepted_messages(checks)
     if unsettled:
         parts.append(f"{unsettled:,} had not settled yet")
     return "; ".join(parts)
 
 
-def _describe_not_predicted(blocked: Mapping[str, int]) -> str:
-    """Return how many messages rules of other packages blocked, and which rules."""
-    rules = ", ".join(f"{name} blocked {count:,}" for name, count in sorted(blocked.items()))
-    return f"{sum(blocked.values()):,} not predicted ({rules})"
+def _list_excepted_messages(checks: Sequence[PredictionCheck]) -> Iterator[str]:
+    """Yield how many messages have no prediction, by cause."""
+    blocked = sum((Counter(check.not_predicted) for check in checks), Counter[str]())
+    if blocked:
+        rules = ", ".join(f"{name} blocked {count:,}" for name, count in sorted(blocked.items()))
+        yield f"{blocked.total():,} not predicted ({rules})"
+    uncertain = sum(check.uncertain for check in checks)
+    if uncertain:
+        yield f"{uncertain:,} depended on the order of concurrent campaigns"
 
 
 def _describe_differences(check: PredictionCheck) -> Iterator[str]:
-    if check.uncertain:
-        yield f"{check.uncertain:,} messages depended on the order of concurrent campaigns"
     for difference in check.differences:
         yield (
             f"message {difference.number}: expected {difference.predicted}, got {difference.actual}"
@@ -191,13 +192,13 @@ def format_conclusion(result: RunResult, log: Path | None = None) -> str:
     if causes:
         return "; ".join(causes)
     met = "".join(f", {noun}s met" for noun, _ in _list_judgements(result))
-    if result.not_predicted:
-        not_predicted = _describe_not_predicted(result.not_predicted)
-        return (
-            f"balanced, invariants hold, every other message matches its prediction{met};"
-            f" {not_predicted}"
-        )
-    return f"balanced, invariants hold, every message matches its prediction{met}"
+    exceptions = list(_list_excepted_messages(result.prediction_checks))
+    messages = "every other message" if exceptions else "every message"
+    gateways = ", ".join(result.run.real_gateways)
+    if gateways:
+        exceptions.append(f"outcomes at gateway {gateways} aren't predicted")
+    conclusion = f"balanced, invariants hold, {messages} matches its prediction{met}"
+    return "; ".join([conclusion, *exceptions])
 
 
 def _describe_failure_causes(result: RunResult) -> str:

@@ -96,6 +96,12 @@ class Run:
         return [run_campaign.campaign.id for run_campaign in self.campaigns]
 
     @property
+    def real_gateways(self) -> list[str]:
+        """Kinds of the run's gateways that are not simulated."""
+        gateways = [run_campaign.plan.gateway for run_campaign in self.campaigns]
+        return sorted({gateway.kind for gateway in gateways if not gateway.is_simulated})
+
+    @property
     def clock(self) -> Clock:
         """The clock that the run's campaigns share."""
         return self.campaigns[0].campaign.clock

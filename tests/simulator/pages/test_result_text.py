@@ -11,6 +11,7 @@ from simulator.results.observations import DriverObservations
 from simulator.results.prediction_check import MessageDifference
 from simulator.results.result import RunResult, judge_run
 from simulator.results.withheld import WithheldMessages
+from simulator.scenario.gateways import GatewaySection
 from tests.support.inline_runs import build_campaign, build_scenario, run_scenario
 from tracker.record.check_times import CheckTime
 from tracker.store.database import Database
@@ -53,9 +54,20 @@ def test_what_the_order_of_campaigns_decides_is_named(result: RunResult) -> None
         prediction_checks=(replace(comparison, uncertain=2),),
         withheld={"Acme": WithheldMessages(predicted=None, actual=5)},
     )
-    assert "depended on the order of concurrent campaigns\n" in format_result(unsure)
+    lines = format_result(unsure).splitlines()
+    open_end = "2 depended on the order of concurrent campaigns"
+    assert f"✔ matches prediction: 5 of 5 messages; {open_end}" in lines
+    assert lines[-1].endswith(f"every other message matches its prediction; {open_end}")
     causes = "over the message limit or out of credit"
     assert f"of Acme's messages, {causes}; expected unknown" in format_result(unsure)
+
+
+def test_the_outcomes_at_a_real_gateway_are_not_claimed_to_be_predicted(result: RunResult) -> None:
+    [run_campaign] = result.run.campaigns
+    plan = replace(run_campaign.plan, gateway=GatewaySection.model_validate({"kind": "smtp"}))
+    run = replace(result.run, campaigns=(replace(run_campaign, plan=plan),))
+    conclusion = format_result(replace(result, run=run)).splitlines()[-1]
+    assert conclusion.endswith("outcomes at gateway smtp aren't predicted")
 
 
 def test_a_slow_check_is_named_in_a_resumed_run_as_well(result: RunResult) -> None:
