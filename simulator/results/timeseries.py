@@ -34,6 +34,9 @@ TIMESERIES_PERCENTILES = {"p50": 50.0, "p95": 95.0, "p99": 99.0}
 SECOND, ARRIVALS, IN_FLIGHT = "second", "arrivals", "in_flight"
 CPU, MEMORY = "workers_cpu", "workers_memory"
 
+ORIGIN_COLUMNS = ("run", "seed", "state", "started_at")
+"""Last columns of the CSV: the run, the same in every row, by their keys in `summary.json`."""
+
 
 def ready(queue: str) -> str:
     """Return the column of a queue's waiting tasks."""
@@ -63,13 +66,14 @@ class Timeseries:
     interval: int
     columns: Mapping[str, Column]
 
-    def as_csv(self) -> str:
-        """Return the columns as CSV with a header."""
+    def as_csv(self, summary: Mapping[str, object]) -> str:
+        """Return the columns as CSV with a header, followed by those of the run's summary."""
         out = io.StringIO()
         writer = CsvWriter(out, lineterminator="\n")
-        writer.write_row(self.columns)
+        writer.write_row((*self.columns, *ORIGIN_COLUMNS))
+        origin = [summary[name] for name in ORIGIN_COLUMNS]
         for row in zip(*self.columns.values(), strict=True):
-            writer.write_row(_format_cell(value) for value in row)
+            writer.write_row((*map(_format_cell, row), *origin))
         return out.getvalue()
 
 
@@ -81,8 +85,9 @@ def _format_cell(value: float) -> str:
 
 def parse_timeseries(text: str) -> Timeseries:
     """Parse the CSV of `Timeseries.as_csv`; raise ValueError for anything else."""
-    names, *rows = csv.reader(io.StringIO(text))
-    cells = [[float(cell) if cell else np.nan for cell in row] for row in rows]
+    header, *rows = csv.reader(io.StringIO(text))
+    names = [name for name in header if name not in ORIGIN_COLUMNS]
+    cells = [[float(cell) if cell else np.nan for cell in row[: len(names)]] for row in rows]
     table = np.array(cells, np.float64).reshape(-1, len(names))
     columns = dict(zip(names, table.T, strict=True))
     seconds = columns[SECOND]

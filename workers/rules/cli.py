@@ -109,15 +109,16 @@ def explain_message(
         rules = Rules(campaign=recorded, checks=all_checks())
         instant = recorded.clock.now() if at is None else parse_time_option(at)
         explanation = build_explanation(record, rules, message or 0, instant)
-    rows = _verdict_rows(explanation)
+    rows, about = _verdict_rows(explanation), _explanation_to_json(explanation)
     if format is RowFormat.JSON:
-        print(
-            json.dumps({**_explanation_to_json(explanation), "checks": rows}, indent=2, default=str)
-        )
+        print(json.dumps({**about, "checks": rows}, indent=2, default=str))
         return
     if format is RowFormat.TABLE:
         _print_heading(f"Checks of message {message}", explanation.origin)
-    print_rows(rows, ("step", "order", "check", "verdict", "looked at"), format)
+    columns: tuple[str, ...] = ("step", "order", "check", "verdict", "looked at")
+    if format is RowFormat.CSV:
+        columns = (*columns, *about)
+    print_rows([{**row, **about} for row in rows], columns, format)
     if format is RowFormat.TABLE:
         label = "now" if at is None else f"at {_format_time(to_datetime(instant))}"
         print(escape_control_characters(_format_outcome(explanation, label)))
@@ -156,7 +157,7 @@ def _format_time(at: datetime) -> str:
 
 
 def _explanation_to_json(explanation: Explanation) -> dict[str, object]:
-    """Return an explanation as other programs read it; `as_of` is the time of the verdicts."""
+    """Return an explanation without its verdicts; `as_of` is the time of the verdicts."""
     deferring = explanation.deferring
     until = None if deferring is None else deferring.deferred_until
     return {

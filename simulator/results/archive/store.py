@@ -111,8 +111,9 @@ def store_result(
     Args:
         series: the first of the runs that this one repeats; None for the first itself.
     """
-    summary = json.dumps(result.as_json(), indent=2) + "\n"
-    timeseries = result.timeseries.as_csv()
+    content = result.as_json()
+    summary = json.dumps(content, indent=2) + "\n"
+    timeseries = result.timeseries.as_csv(content)
     with database.write() as connection:
         connection.execute(sa.delete(results).where(results.c.run_id == result.run.id))
         connection.execute(

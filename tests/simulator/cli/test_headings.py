@@ -1,5 +1,6 @@
 """The outputs of commands on the record name run, seed, state and time."""
 
+import csv
 import json
 import re
 from datetime import datetime
@@ -46,6 +47,18 @@ def test_a_diff_as_csv_names_run_seed_state_and_time(
     ended = CliRunner().invoke(app, ["checks", "diff", "--campaign", "spring", *options])
     header = "from,to,messages,customers,campaign,channel,run,seed,state,as_of"
     assert ended.stdout.splitlines()[0] == header
+
+
+def test_an_explanation_as_csv_names_run_seed_state_and_time(
+    campaign: Campaign, settings: Settings
+) -> None:
+    command = ["checks", "explain", "--campaign", "spring", "--message", "4", "--format", "csv"]
+    ended = CliRunner().invoke(app, [*command, "--database", settings.resolved_database_url])
+    first, *_ = csv.DictReader(ended.stdout.splitlines())
+    names = ("campaign", "channel", "run", "seed", "state", "message")
+    assert [first[name] for name in names] == ["spring", "email", "1", "1", "running", "4"]
+    assert datetime.fromisoformat(first["as_of"]).tzinfo is not None
+    assert list(first)[:5] == ["step", "order", "check", "verdict", "looked at"]
 
 
 @pytest.mark.parametrize(

@@ -97,8 +97,11 @@ def test_a_faster_clock_and_a_wrong_one() -> None:
 def test_csv_there_and_back(passages: TransitionTimes) -> None:
     samples = [Sample(second=1, depths=DEPTHS, usage=ResourceUsage(cpu=0.123456789, memory=10**9))]
     series = make_timeseries(passages, samples, 5)
-    text = series.as_csv()
+    summary = {"run": 7, "seed": 42, "state": "finished", "started_at": "2026-11-30T17:24:00+00:00"}
+    text = series.as_csv(summary)
     header, first, second, *_ = text.splitlines()
+    assert header.endswith(",run,seed,state,started_at")
+    assert second.endswith(",7,42,finished,2026-11-30T17:24:00+00:00")
     assert header.startswith("second,arrivals,about_to_be_sent,not_sent,in_gateway,")
     assert first.startswith("0,2,")
     assert ",0.123457,1000000000," in second
