@@ -46,9 +46,10 @@ def judge(
     The result is printed and kept as by `simulate`; it replaces an earlier one. What only the
     driver has seen, such as the depths of the queues, is "not measured" if the driver was killed.
 
-    Exit codes: 0 passed · 1 abandoned: its driver ended before the run did · 2 no such run, or one
-    that is running · 3 an invariant is broken or a message differs from its prediction · 99 a
-    threshold or an expectation is missed · 130 the run was interrupted.
+    Exit codes: 0 passed · 1 abandoned: no recorded end, and no heartbeat of its driver for 30 s ·
+    2 no such run, or one that may have a living driver · 3 an invariant is broken or a message
+    differs from its prediction · 99 a threshold or an expectation is missed · 130 the run was
+    interrupted.
 
     Examples: sendtrace judge 3 · sendtrace judge 3 --json result.json
     """

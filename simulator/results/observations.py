@@ -34,8 +34,8 @@ RESUMED_CAUSE = "the run was resumed, and its pause distorts its speed"
 UNSETTLED_CAUSE = "the run ended before its messages had settled"
 """The cause for what can't be judged of a run that was cut off."""
 
-UNOBSERVED_CAUSE = "a driver of the run ended without recording it"
-"""The cause for what isn't known of a run whose driver was killed."""
+UNOBSERVED_CAUSE = "a driver of the run did not record what it observed"
+"""The cause for what isn't known of a run whose driver was killed, or seems to be."""
 
 
 def describe_distortion(cause_by_group: Mapping[str, str]) -> Iterator[str]:
@@ -201,7 +201,7 @@ class RunObservations:
 
     @property
     def is_known(self) -> bool:
-        """True if no driver ended without recording what it saw."""
+        """True if every driver has recorded what it saw."""
         return None not in self.drivers
 
     @property

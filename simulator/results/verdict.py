@@ -162,7 +162,8 @@ def explain_partial(result: RunResult) -> str | None:
     waiting = f"; {unsettled:,} of them had not settled" if unsettled else ""
     match result.observations.state:
         case RunState.ABANDONED:
-            return f"abandoned: its driver ended before the run did; {count}{waiting}"
+            cause = "no recorded end, no heartbeat of its driver for 30 s"
+            return f"abandoned: {cause}; {count}{waiting}"
         case state:
             return f"{state}; {count}{waiting}"
 

@@ -19,22 +19,14 @@ from tracker.record.rollup import roll_up_engagement
 from tracker.settings import Settings
 from tracker.store.database import Database
 
-RESULT_STATES = {
-    CampaignState.FINISHED: RunState.FINISHED,
-    CampaignState.INTERRUPTED: RunState.INTERRUPTED,
-    CampaignState.ABORTED: RunState.ABORTED,
-    CampaignState.ABANDONED: RunState.ABANDONED,
-}
-"""The states of a run that has no driver, and what a result calls them."""
-
 
 class RunIsAlive(UsageError):
-    """A run has a living driver, so that no other process may judge or resume it."""
+    """A run may have a living driver, so no other process may judge or resume it."""
 
     def __init__(self, run_id: int) -> None:
         super().__init__(
-            f"run {run_id} is running: its driver was alive within the last 30 s; wait for its end,"
-            " or for 30 s if it was killed"
+            f"run {run_id} may have a living driver; wait for its end, or for 30 s if its driver"
+            " was killed"
         )
 
 
@@ -79,7 +71,7 @@ def load_recorded_run(database: Database, run_id: int) -> RecordedRun:
     Raises:
         NotFound: the run doesn't exist.
         RunNotStarted: its customers were never recorded completely.
-        RunIsAlive: the run has a living driver.
+        RunIsAlive: the run may have a living driver.
     """
     with database.read() as connection:
         states = read_run_states(connection, [run_id])
@@ -89,7 +81,7 @@ def load_recorded_run(database: Database, run_id: int) -> RecordedRun:
         drivers = tuple(load_drivers(connection, run_id))
     if not drivers:
         raise RunNotStarted(run_id)
-    return RecordedRun(run=run, state=RESULT_STATES[states[run_id]], drivers=drivers)
+    return RecordedRun(run=run, state=RunState(states[run_id]), drivers=drivers)
 
 
 def judge(

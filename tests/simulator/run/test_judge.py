@@ -142,7 +142,7 @@ def test_a_killed_driver_leaves_unknown_values_and_no_zeros(
     assert "snapshots_balance" not in {row["invariant"] for row in summary["invariants"]}
     queue, delivered = summary["thresholds"]
     assert (queue["passed"], delivered["passed"]) == (None, None)
-    assert "without recording it" in queue["not_judged"]
+    assert "did not record what it observed" in queue["not_judged"]
     assert delivered["not_judged"] == "the run ended before its messages had settled"
     assert summary["verdict"]["thresholds_met"] is None
     assert summary["limited_by"]["cause"] == "unknown"
@@ -150,7 +150,8 @@ def test_a_killed_driver_leaves_unknown_values_and_no_zeros(
     assert "Not measured: queue depths, CPU and memory of the workers, re-queued batches" in text
     assert "Whether 1 fault of the scenario took effect is unknown" in text
     assert "– threshold" in text
-    assert "partial: abandoned: its driver ended before the run did; 40 of 60 messages" in text
+    cause = "no recorded end, no heartbeat of its driver for 30 s"
+    assert f"partial: abandoned: {cause}; 40 of 60 messages" in text
     assert choose_exit_code(outcome) == 1
 
 
@@ -271,7 +272,7 @@ def settle_all_remaining(database: Database, run: Run) -> None:
 def test_a_run_with_a_living_driver_is_not_judged(
     database: Database, run: Run, judge_it: Callable[[], RunOutcome]
 ) -> None:
-    with pytest.raises(RunIsAlive, match=f"run {run.id} is running: its driver was alive"):
+    with pytest.raises(RunIsAlive, match=f"run {run.id} may have a living driver"):
         judge_it()
     kill_driver(database, run)
     assert judge_it().result.run.size == 0, "killed before the first message"

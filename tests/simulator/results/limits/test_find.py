@@ -546,7 +546,7 @@ def test_the_limit_of_a_run_with_a_pause_or_without_its_observations_is_unknown(
     resumed = replace(killed, state=RunState.FINISHED, drivers=[DriverObservations()] * 2)
     phase = make_phase(last_arrival=9.6)
     for observations, reason, change in (
-        (killed, "ended without recording", "a run whose driver isn't killed"),
+        (killed, "did not record", "a run whose driver isn't killed"),
         (resumed, "resumed", "a run without a pause and without a change of its clock"),
     ):
         limit = find_limit(run, observations, CONDITIONS, phase)
