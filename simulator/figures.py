@@ -240,7 +240,8 @@ def format_figure(value: float | None, unit: Unit) -> str:
         case Unit.SHARE:
             return f"{100 * value:.2f} %"
         case Unit.RATE:
-            return f"{value:,.0f}/s" if value >= COARSE_RATE else f"{value:,.1f}/s"
+            digits = 0 if value >= COARSE_RATE else 1 if value >= 1 else 3
+            return f"{value:,.{digits}f}/s"
         case Unit.BYTES:
             return f"{value / 1e6:,.0f} MB"
         case Unit.CORES:

@@ -56,7 +56,7 @@ def _format_figures(result: RunResult) -> Iterator[str]:
         else pluralize(conditions.workers, "worker process")
     )
     yield (
-        f"Throughput     {figures[THROUGHPUT] or 0:,.0f} messages/s to the gateway"
+        f"Throughput     {format_figure(figures[THROUGHPUT], Unit.RATE)} to the gateway"
         f" ({workers}, batches of {conditions.batch_size:,}, {conditions.database})"
     )
     yield f"Duration       {result.seconds:.1f} s from the first step to the last"

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from simulator.figures import THROUGHPUT
 from simulator.pages.result_page import render_result_page
 from simulator.pages.result_text import format_result
 from simulator.results.observations import DriverObservations
@@ -68,6 +69,16 @@ def test_the_outcomes_at_a_real_gateway_are_not_claimed_to_be_predicted(result: 
     run = replace(result.run, campaigns=(replace(run_campaign, plan=plan),))
     conclusion = format_result(replace(result, run=run)).splitlines()[-1]
     assert conclusion.endswith("outcomes at gateway smtp aren't predicted")
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(None, "-"), (0.083, "0.083/s"), (12_345.6, "12,346/s")]
+)
+def test_a_throughput_that_is_unknown_or_small_is_not_shown_as_zero(
+    result: RunResult, value: float | None, text: str
+) -> None:
+    shown = format_result(replace(result, figures={**result.figures, THROUGHPUT: value}))
+    assert f"Throughput     {text} to the gateway" in shown
 
 
 def test_a_slow_check_is_named_in_a_resumed_run_as_well(result: RunResult) -> None:
