@@ -165,20 +165,23 @@ OPT_OUTS = frozenset({Engagement.SPAM, Engagement.UNSUBSCRIBED})
 
 
 class Category(StrEnum):
-    """A group of reasons, with its heading in the report."""
+    """A group of reasons."""
 
-    heading: str
+    INTERNALLY_SUPPRESSED = "internally_suppressed"
+    INCOMPLETE_OR_INVALID = "incomplete_or_invalid"
+    SYSTEM_ERROR = "system_error"
 
-    def __new__(cls, slug: str, heading: str = "") -> Self:
-        """Make a member; the second value is its heading."""
-        member = str.__new__(cls, slug)
-        member._value_ = slug
-        member.heading = heading
-        return member
+    @property
+    def heading(self) -> str:
+        """The heading in the report."""
+        return _HEADINGS[self]
 
-    INTERNALLY_SUPPRESSED = "internally_suppressed", "Internally Suppressed List"
-    INCOMPLETE_OR_INVALID = "incomplete_or_invalid", "Incomplete/Invalid Information"
-    SYSTEM_ERROR = "system_error", "System Error"
+
+_HEADINGS = {
+    Category.INTERNALLY_SUPPRESSED: "Internally Suppressed List",
+    Category.INCOMPLETE_OR_INVALID: "Incomplete/Invalid Information",
+    Category.SYSTEM_ERROR: "System Error",
+}
 
 
 _SUPPRESSED, _INVALID, _ERROR = Category
