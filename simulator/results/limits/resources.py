@@ -42,15 +42,24 @@ STEPS_WITH_SERVICES = (Step.SUPPRESS, Step.VALIDATE, Step.DISPATCH)
 
 @dataclass(frozen=True, kw_only=True)
 class _Usage:
-    """Average use of resources by the parts of a run while messages were sent."""
+    """Average use of resources by the parts of a run while messages were sent.
+
+    Attributes:
+        cores: cores that the run may use: those of the machine, or fewer in a container.
+    """
 
     workers: float
     machine: MachineUsage
     broker_outages: float
+    cores: float
+
+    @property
+    def is_run_full(self) -> bool:
+        return self.machine.run >= FULL_SHARE * self.cores
 
     @property
     def is_machine_full(self) -> bool:
-        return self.machine.busy >= FULL_SHARE * self.machine.cores
+        return self.is_run_full or self.machine.busy >= FULL_SHARE * self.machine.cores
 
 
 def find_resource_limit(
@@ -68,7 +77,7 @@ def find_resource_limit(
         return unknown_limit(
             "this operating system reports no CPU times", "use another operating system"
         )
-    usage = _average_usage(samples, phase)
+    usage = _average_usage(samples, conditions, phase)
     if usage is None:
         return unknown_limit(
             f"messages were sent for {phase.seconds:.1f} s, and fewer than {MIN_SAMPLES} samples"
@@ -76,7 +85,7 @@ def find_resource_limit(
             "send more messages",
         )
     return (
-        _find_workers_limit(usage, conditions, conditions.workers, phase)
+        _find_workers_limit(usage, conditions.workers, phase)
         or _find_check_limit(usage, conditions.workers, phase)
         or _find_broker_limit(usage)
         or _find_machine_limit(usage, conditions.workers)
@@ -90,7 +99,9 @@ def find_resource_limit(
     )
 
 
-def _average_usage(samples: Sequence[Sample], phase: SendingPhase) -> _Usage | None:
+def _average_usage(
+    samples: Sequence[Sample], conditions: RunConditions, phase: SendingPhase
+) -> _Usage | None:
     """Return the average of the samples that cover a whole second of the phase."""
     inside = [sample for sample in samples if phase.begin <= sample.second - 1 < phase.end - 1]
     workers = [sample.usage.cpu for sample in inside if sample.usage is not None]
@@ -108,24 +119,22 @@ def _average_usage(samples: Sequence[Sample], phase: SendingPhase) -> _Usage | N
             database=mean(servers) if servers else None,
         ),
         broker_outages=mean(sample.depths is None for sample in inside),
+        cores=float(conditions.machine.get("cores", machines[0].cores)),
     )
 
 
-def _find_workers_limit(
-    usage: _Usage, conditions: RunConditions, workers: int, phase: SendingPhase
-) -> RunLimit | None:
+def _find_workers_limit(usage: _Usage, workers: int, phase: SendingPhase) -> RunLimit | None:
     """Return the limit if the workers use all the cores that they can.
 
     Other processes take nothing from such workers.
     """
-    cores = _count_cores(conditions, workers)
-    if usage.workers < SATURATED_SHARE * min(workers, cores):
+    if usage.workers < SATURATED_SHARE * min(workers, usage.cores):
         return None
     evidence = f"{pluralize(workers, 'worker process')} used {usage.workers:.1f} cores"
     name = _find_dominant_check(phase)
     if name is not None:
         evidence += f", and {_describe_check(name, phase)}"
-    elif usage.is_machine_full and workers >= cores:
+    elif usage.is_machine_full and workers >= usage.cores:
         return _machine_cpu_limit(usage, workers)
     change = "More worker processes (--workers) would help"
     if usage.is_machine_full:
@@ -176,6 +185,8 @@ def _find_machine_limit(usage: _Usage, workers: int) -> RunLimit | None:
     machine = usage.machine
     if not usage.is_machine_full:
         return None
+    if usage.is_run_full:
+        return _machine_cpu_limit(usage, workers)
     if (machine.database or 0.0) > max(usage.workers, machine.others):
         return RunLimit(
             LimitCause.DATABASE,
@@ -206,12 +217,9 @@ def _machine_cpu_limit(usage: _Usage, workers: int) -> RunLimit:
 
 
 def _describe_machine(usage: _Usage) -> str:
-    return f"{usage.machine.busy:.1f} of {usage.machine.cores} cores were in use"
-
-
-def _count_cores(conditions: RunConditions, default: int) -> int:
-    """Return the number of cores that the driver and its workers may use."""
-    return int(conditions.machine.get("cores", default))
+    machine = usage.machine
+    allowed = f", of which the run may use {usage.cores:g}" if usage.cores < machine.cores else ""
+    return f"{machine.busy:.1f} of {machine.cores} cores were in use{allowed}"
 
 
 def _find_broker_limit(usage: _Usage) -> RunLimit | None:

@@ -125,10 +125,11 @@ def find(
     workers: int | None = 2,
     faults: Sequence[InjectedFault] = (),
     database: str = "sqlite",
+    conditions: RunConditions = CONDITIONS,
 ) -> RunLimit:
     own = DriverObservations(samples=tuple(samples), injected_faults=tuple(faults))
     observations = RunObservations(state=RunState.FINISHED, planned=run.size, drivers=[own])
-    conditions = replace(CONDITIONS, workers=workers, database=database)
+    conditions = replace(conditions, workers=workers, database=database)
     return find_limit(run, observations, conditions, phase or make_phase())
 
 
@@ -361,6 +362,19 @@ def test_other_processes_are_not_blamed_for_workers_that_use_all_that_they_can(
     assert limit.cause is LimitCause.WORKERS_CPU
     assert limit.sentence.startswith(f"{subject} limited the run")
     assert "Other processes" not in limit.sentence
+
+
+@pytest.mark.parametrize("workers_cpu", [1.4, 1.9])
+def test_a_run_that_uses_all_cores_of_its_container_is_limited_by_them(
+    run: Run, workers_cpu: float
+) -> None:
+    """Neither its idle cores nor other processes of the machine are the cause."""
+    samples = make_samples(workers=workers_cpu, cores=16, busy=8.0, run=1.95)
+    conditions = replace(CONDITIONS, machine={"cores": "2"})
+    limit = find(run, samples, conditions=conditions)
+    assert limit.sentence.startswith("The machine's CPU limited the run")
+    assert limit.sentence.endswith("8.0 of 16 cores were in use, of which the run may use 2")
+    assert limit.change == "More or faster cores would help"
 
 
 def test_a_check_that_burns_cpu_is_named_with_the_workers_cpu(run: Run) -> None:
