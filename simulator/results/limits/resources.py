@@ -250,13 +250,17 @@ def _find_waiting_limit(
         f"worker processes spent {min(occupied, 1):.0%} of their time in steps, but used"
         f" {usage.workers:.1f} of {workers} cores"
     )
-    kinds = {run_campaign.plan.gateway.kind for run_campaign in run.campaigns}
-    is_simulated = all(run_campaign.plan.gateway.is_simulated for run_campaign in run.campaigns)
+    real_gateways = ", ".join(run.real_gateways)
     in_submit = phase.step_seconds.get(Step.SUBMIT, 0.0)
-    if not is_simulated and in_submit >= DOMINANT_SHARE * phase.busy_seconds:
+    if real_gateways and in_submit >= DOMINANT_SHARE * phase.busy_seconds:
+        if any(run_campaign.plan.gateway.is_simulated for run_campaign in run.campaigns):
+            return unknown_limit(
+                f"{evidence}; they waited for the database, or for gateway {real_gateways}",
+                "run the campaigns of each gateway alone",
+            )
         return RunLimit(
             LimitCause.GATEWAY,
-            f"The response time of the gateway ({', '.join(sorted(kinds))})",
+            f"The response time of the gateway ({real_gateways})",
             f"{evidence}; {in_submit / phase.busy_seconds:.0%} of it was submit",
             "More worker processes (--workers) would submit more messages at a time",
         )

@@ -433,13 +433,18 @@ def test_workers_that_wait_in_submit_wait_for_a_real_gateway(
     people = tmp_path / "people.csv"
     people.write_text("customer_id,email\nann,ann@shop.internal\n")
     campaign = build_campaign(audience="people.csv")
-    scenario = build_scenario(
-        campaign, path=tmp_path / "test.toml", gateways={"email": {"kind": "smtp"}}
-    )
+    path, gateways = tmp_path / "test.toml", {"email": {"kind": "smtp"}}
+    scenario = build_scenario(campaign, path=path, gateways=gateways)
     run = record_run(recorded, scenario, tmp_path, lambda _: None)
     limit = find(run, make_samples(), make_phase(step_seconds=OCCUPIED))
     assert limit.cause is LimitCause.GATEWAY
     assert "(smtp)" in limit.sentence
+    simulated = build_campaign("text", channel="sms")
+    both = build_scenario(campaign, simulated, path=path, gateways=gateways)
+    run = record_run(recorded, both, tmp_path, lambda _: None)
+    limit = find(run, make_samples(), make_phase(step_seconds=OCCUPIED))
+    assert limit.cause is LimitCause.UNKNOWN
+    assert limit.sentence.endswith("they waited for the database, or for gateway smtp")
 
 
 def test_time_in_foreign_rules_is_not_blamed_on_the_database(
