@@ -97,7 +97,7 @@ def _make_tiles(result: RunResult) -> Iterator[Tile]:
     ):
         latency = format_figure(figures[f"{span.name}.p95"], Unit.SECONDS)
         yield Tile(f"{span.label}, p95", latency, note)
-    delivered = f"{figures['delivered'] or 0:,.0f} messages"
+    delivered = f"{figures['delivered'] or 0:,.0f} of {result.run.size:,} messages"
     yield Tile("delivered", format_figure(figures["delivered.share"], Unit.SHARE), delivered)
 
 

@@ -343,6 +343,7 @@ def test_the_key_figures_are_tiles(result: RunResult, page: str) -> None:
     delivered = result.figures["delivered.share"]
     assert delivered is not None
     assert f"<b>{100 * delivered:.2f} %</b>" in tiles
+    assert f"{round(80 * delivered)} of 80 messages" in tiles
 
 
 CHARTS = (
