@@ -13,6 +13,7 @@ from celery.signals import beat_init, celeryd_init
 from tracker.errors import SendtraceError, UsageError
 from workers.celery_app import make_celery_app
 from workers.checks.base import all_checks
+from workers.plugins import import_own_plugins
 from workers.queues import SWEEP_TASK
 from workers.upkeep.broker_url import make_client_url
 
@@ -27,6 +28,12 @@ def exit_if_misconfigured(conf: Any = None, **_: object) -> None:
     with exiting_on_error():
         check_configuration(conf)
         all_checks()
+
+
+@celeryd_init.connect  # type: ignore[untyped-decorator]
+def load_before_fork(**_: object) -> None:
+    """Load gateways and services before the pool is forked, or each process would load them."""
+    import_own_plugins()
 
 
 @beat_init.connect  # type: ignore[untyped-decorator]

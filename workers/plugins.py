@@ -77,6 +77,18 @@ def import_plugin(entry: EntryPoint, *, source: str | None = None) -> Any:
         raise UsageError(f"{source}: import failed: {_describe_import_error(error)}") from error
 
 
+def import_own_plugins() -> None:
+    """Import the plugins of sendtrace itself.
+
+    Those of other distributions are imported where they are used: a process that has imported them
+    may have threads or connections, and can't be forked safely.
+    """
+    for group in PluginGroup:
+        for entry in find_plugins(group):
+            if not is_third_party(entry):
+                import_plugin(entry)
+
+
 def describe_plugin(entry: EntryPoint) -> str:
     """Return a plugin's kind, name, reference and distribution, for messages.
 

@@ -1,5 +1,8 @@
 """Loading plugins: what is found, and what an error says of a plugin that can't be loaded."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from importlib.metadata import EntryPoint
 
@@ -11,6 +14,7 @@ from workers.gateways.base import load_gateway_kind
 from workers.plugins import (
     PluginGroup,
     find_plugins,
+    import_own_plugins,
     import_plugin,
     is_third_party,
     list_plugin_names,
@@ -113,3 +117,31 @@ def test_channels_that_do_not_exist_are_refused(
         UsageError, match=r"gateway acme: channels: got .*; expected a set of email"
     ):
         load_gateway_kind("acme")
+
+
+START_WORKER = """
+import sys
+from workers.app import app
+from celery.signals import celeryd_init
+celeryd_init.send(sender="one@here", instance=None, conf=app.conf, options={})
+print(*sys.modules)
+"""
+
+
+def test_a_worker_loads_what_its_processes_need_before_it_forks_them() -> None:
+    started = subprocess.run(
+        [sys.executable, "-c", START_WORKER],
+        env=os.environ | {"SENDTRACE_BROKER_URL": "redis://127.0.0.1:1/0"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert {"simulator.world.gateway", "simulator.world.services"} <= set(started.stdout.split())
+
+
+def test_plugins_of_other_distributions_are_not_imported_in_advance(
+    install: Callable[..., None],
+) -> None:
+    install("raise ValueError", PluginGroup.GATEWAYS, acme="extra:make")
+    import_own_plugins()
+    assert "extra" not in sys.modules
