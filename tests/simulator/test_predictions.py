@@ -25,9 +25,13 @@ def count_blocked(result: RunResult, campaign: str) -> dict[Reason, int]:
     }
 
 
+ON_SQLITE = pytest.mark.parametrize("settings", ["sqlite"], indirect=True)
+"""Marks tests of what the checks and the oracle read alike from any database."""
+
 BOUNCING = {"hard_bounce": 0.2, "soft_bounce": 0.4, "not_delivered": 0.1, "attempts": 2}
 
 
+@ON_SQLITE
 @pytest.mark.parametrize(
     ("campaign", "world", "reason"),
     [
@@ -80,6 +84,7 @@ def test_a_setting_blocks_a_whole_campaign(
     assert count_blocked(result, "spring") == {reason: 5}
 
 
+@ON_SQLITE
 @pytest.mark.parametrize(
     ("campaign", "world"),
     [
@@ -259,6 +264,7 @@ def test_services_fail_for_the_predicted_customers(
     assert set(count_blocked(result, "two")) == {reasons[name] for name in {*failing} - others}
 
 
+@ON_SQLITE
 @pytest.mark.parametrize(
     ("service", "defect", "seen", "instead"),
     [

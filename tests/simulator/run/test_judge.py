@@ -71,6 +71,9 @@ OBSERVED = DriverObservations(
     injected_faults=(InjectedFault(description="worker killed", at=1.0, until=2.0),),
 )
 
+ON_SQLITE = pytest.mark.parametrize("settings", ["sqlite"], indirect=True)
+"""Marks tests whose queries other tests run on both databases."""
+
 
 @pytest.fixture(autouse=True)
 def pretend_server_is_old(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -173,6 +176,7 @@ def test_a_finished_run_is_judged_with_what_its_driver_saw(
     assert json.loads((run.folder / "summary.json").read_text()) == summary
 
 
+@ON_SQLITE
 @pytest.mark.parametrize(
     ("state", "code"),
     [(CampaignState.INTERRUPTED, 130), (CampaignState.ABORTED, 99)],
@@ -202,6 +206,7 @@ def test_a_run_that_was_given_up_is_judged_as_far_as_it_got(
         assert summary["verdict"]["thresholds_met"] is False
 
 
+@ON_SQLITE
 def test_an_interrupted_driver_that_waited_leaves_nothing_out(
     database: Database, run: Run, judge_it: Callable[[], RunOutcome]
 ) -> None:
@@ -212,6 +217,7 @@ def test_an_interrupted_driver_that_waited_leaves_nothing_out(
     assert not result.is_proven, "a message that did not settle is an error then"
 
 
+@ON_SQLITE
 def test_an_interrupted_driver_that_left_deferred_messages_did_not_wait_for_all(
     database: Database, run: Run, judge_it: Callable[[], RunOutcome]
 ) -> None:
@@ -281,6 +287,7 @@ def test_a_run_with_a_living_driver_is_not_judged(
 LATE = SCENARIO.replace("soft_bounce = 0.2", "receipts = { late_bounce = 1.0 }")
 
 
+@ON_SQLITE
 def test_a_missing_folder_is_created_for_the_result(
     database: Database, settings: Settings, run: Run, judge_it: Callable[[], RunOutcome]
 ) -> None:
@@ -293,11 +300,11 @@ def test_a_missing_folder_is_created_for_the_result(
     assert page.exists()
 
 
+@pytest.mark.parametrize("settings", ["postgresql"], indirect=True)
 def test_the_planner_knows_the_tables_when_a_run_is_judged(
     database: Database, run: Run, judge_it: Callable[[], RunOutcome]
 ) -> None:
-    if not database.is_postgresql:
-        pytest.skip("the migration sets SQLite's statistics")
+    # The migration sets the statistics of SQLite.
     settle_all(database, run)
     end_driver(database, run, CampaignState.FINISHED, OBSERVED)
     judge_it()

@@ -167,6 +167,7 @@ def make_watch(database: Database, broker: Broker, app: Celery) -> ProgressWatch
     return ProgressWatch(database, [campaign], broker, app)
 
 
+@pytest.mark.parametrize("settings", ["sqlite"], indirect=True)
 def test_a_run_whose_tasks_wait_without_a_worker_is_stalled(database: Database) -> None:
     with (
         start_local_broker() as server,
