@@ -89,7 +89,8 @@ def _parse_options() -> argparse.Namespace:
         "--messages",
         type=_parse_positive_int,
         metavar="N",
-        help="messages of each run in a round (200,000; 12,000 with --quick)",
+        help=f"messages of each run in a round ({FULL_SIZES['pipeline']:,};"
+        f" {QUICK_SIZES['pipeline']:,} with --quick)",
     )
     return parser.parse_args()
 

@@ -44,9 +44,9 @@ FULL_SIZES = BenchmarkSizes(
 )
 QUICK_SIZES = BenchmarkSizes(
     rounds=1,
-    pipeline=12_000,
+    pipeline=6_000,
     single=10,
-    largest=15_000,
+    largest=8_000,
     judging=2_000,
     rollups=[(2_000, 2_000), (2_000, 10_000)],
     receipts=4_000,
