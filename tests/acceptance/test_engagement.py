@@ -23,8 +23,8 @@ from tracker.store.schema.engagement import engagements
 
 SPEED = 8640
 
-SNAPSHOT_INTERVAL_SECONDS = 0.2
-"""Half an hour of the run's time."""
+SNAPSHOT_INTERVAL_SECONDS = 0.5
+"""An hour and twelve minutes of the run's time."""
 
 DAY = timedelta(days=1)
 

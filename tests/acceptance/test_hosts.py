@@ -32,8 +32,8 @@ seed = 9
 [[campaigns]]
 name = "spring-email"
 channel = "email"
-audience = 20_000
-load = { shape = { constant = 1_000 } }
+audience = 8_000
+load = { shape = { constant = 400 } }
 defects = { unsubscribed = 0.03, email_missing = 0.02 }
 
 [gateways.email]

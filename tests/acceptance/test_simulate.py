@@ -118,7 +118,8 @@ def test_workers_and_batches_make_no_difference(
 
 def test_the_result_file_is_written_when_stdout_is_closed(shell: Shell) -> None:
     file = shell.write("tiny.toml", make_scenario(email=20, sms=10, median="10ms", p99="20ms"))
-    command = f"'{sys.executable}' -m simulator simulate '{file}' --json result.json | true"
+    simulate = f"simulate '{file}' --no-record --json result.json"
+    command = f"'{sys.executable}' -m simulator {simulate} | true"
     ended = shell.run("-c", command, program=("sh",))
     assert "Traceback" not in ended.stderr
     assert json.loads((shell.folder / "result.json").read_text())["verdict"]["passed"]
@@ -195,7 +196,7 @@ def test_credit_short_of_the_audience(shell: Shell) -> None:
 def test_an_audience_file(shell: Shell) -> None:
     for name in ("from-csv.toml", "customers.csv"):
         shutil.copy(SCENARIOS / name, shell.folder)
-    run = FinishedRun.of(shell, "from-csv.toml")
+    run = FinishedRun.of(shell, "from-csv.toml", "--no-record")
     assert [report["audience"] for report in run.result["campaigns"]] == [1_976, 1_976]
     assert run.stdout.count("1,976 of 1,976 messages") == 2
     [rejects] = run.result["rejects"]
