@@ -12,7 +12,7 @@ from xdist.scheduler import LoadScopeScheduling
 from tests.support.browser import browser as browser
 from tests.support.fork_server import ForkServer, start_fork_server
 from tests.support.postgresql import PostgresqlServer
-from tests.support.shell import FOREIGN_SETTINGS, FinishedRun, Shell, make_scenario
+from tests.support.shell import FOREIGN_SETTINGS, MODULE, FinishedRun, Shell, make_scenario
 
 SHARED_RUN_MODULES = frozenset(
     {"test_simulate", "test_reading", "test_live_page", "test_page_in_browser", "test_recover"}
@@ -51,7 +51,7 @@ def scratch() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def fork_server() -> Iterator[ForkServer]:
-    """Return the server that `Shell.run_forked` uses."""
+    """Return the server that `Shell.run` uses."""
     with start_fork_server() as server:
         yield server
 
@@ -95,14 +95,19 @@ def on_sqlite(make_shell: Callable[..., Shell]) -> FinishedRun:
     """Return a finished run on SQLite in the folder of another project; tests only read it."""
     shell = make_shell(**FOREIGN_SETTINGS)
     shell.write_foreign_modules()
-    return FinishedRun.of(shell, shell.write("small.toml", make_scenario()), "--batch-size", "500")
+    return _run_small(shell)
 
 
 @pytest.fixture(scope="session")
 def on_postgresql(make_shell: Callable[..., Shell], fresh_postgresql_url: str) -> FinishedRun:
     """Return a finished run of the same scenario on PostgreSQL, which tests only read."""
-    shell = make_shell(SENDTRACE_DATABASE_URL=fresh_postgresql_url)
-    return FinishedRun.of(shell, shell.write("small.toml", make_scenario()), "--batch-size", "500")
+    return _run_small(make_shell(SENDTRACE_DATABASE_URL=fresh_postgresql_url))
+
+
+def _run_small(shell: Shell) -> FinishedRun:
+    """Run the usual scenario as a user does, in a process that loads its own modules."""
+    file = shell.write("small.toml", make_scenario())
+    return FinishedRun.of(shell, file, "--batch-size", "500", program=MODULE)
 
 
 @pytest.fixture(params=("sqlite", "postgresql"))

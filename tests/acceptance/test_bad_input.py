@@ -150,7 +150,7 @@ def test_bad_input(shell: Shell, bad: BadInput) -> None:
     for name, text in bad.files.items():
         shell.write(name, text)
     before = _files(shell.folder)
-    ended = shell.run_forked("simulate", bad.file, *bad.options, settings=bad.settings)
+    ended = shell.run("simulate", bad.file, *bad.options, settings=bad.settings)
     assert ended.returncode == 2, ended.stderr
     assert ended.stdout == ""
     _assert_one_clear_message(ended.stderr, bad.words)
@@ -188,7 +188,7 @@ def test_all_errors_of_a_scenario_are_reported_at_once(shell: Shell) -> None:
 
 def test_a_wrong_key_of_a_campaign_is_one_error(shell: Shell) -> None:
     scenario = _with('"spring-email"', '"spring email"')
-    ended = shell.run_forked("simulate", shell.write("scenario.toml", scenario))
+    ended = shell.run("simulate", shell.write("scenario.toml", scenario))
     assert ended.returncode == 2
     [line] = ended.stderr.splitlines()
     assert "campaigns[0].name" in line
@@ -202,7 +202,7 @@ def test_a_run_that_can_not_begin_leaves_the_result_file_alone(
     if before is not None:
         result.write_text(before)
     options = ("--json", "result.json", "--broker", "redis://127.0.0.1:1/0")
-    ended = shell.run_forked("simulate", shell.write("scenario.toml", VALID), *options)
+    ended = shell.run("simulate", shell.write("scenario.toml", VALID), *options)
     assert ended.returncode == 2
     assert (result.read_text() if result.exists() else None) == before
 
@@ -211,7 +211,7 @@ def test_a_run_that_can_not_begin_leaves_the_result_file_alone(
 def test_a_result_file_that_is_a_device_or_a_pipe(shell: Shell, device: bool) -> None:
     os.mkfifo(shell.folder / "pipe")
     file = "/dev/null" if device else "pipe"
-    ended = shell.run_forked("simulate", shell.write("s.toml", VALID), "--json", file)
+    ended = shell.run("simulate", shell.write("s.toml", VALID), "--json", file)
     assert ended.returncode == 2
     _assert_one_clear_message(ended.stderr, ("--json", file, "is not a regular file"))
     _assert_nothing_is_recorded(shell)
@@ -221,7 +221,7 @@ def test_a_text_file_as_a_database(shell: Shell) -> None:
     shell.write("notes.txt", "This is not a database. " * 80)
     file = shell.write("scenario.toml", VALID)
     for command in (("simulate", file), ("report",), ("verify",), ("trace", "x", "0")):
-        ended = shell.run_forked(*command, "--database", "sqlite:///notes.txt")
+        ended = shell.run(*command, "--database", "sqlite:///notes.txt")
         assert ended.returncode == 2, ended.stderr
         _assert_one_clear_message(ended.stderr, ("notes.txt",))
 
@@ -229,7 +229,7 @@ def test_a_text_file_as_a_database(shell: Shell) -> None:
 def test_a_state_folder_with_too_long_a_name(shell: Shell) -> None:
     file = shell.write("scenario.toml", VALID)
     for command in (("simulate", file), ("report",)):
-        ended = shell.run_forked(*command, settings={"SENDTRACE_HOME": "x" * 300})
+        ended = shell.run(*command, settings={"SENDTRACE_HOME": "x" * 300})
         assert ended.returncode == 2, ended.stderr
         _assert_one_clear_message(ended.stderr, ())
 

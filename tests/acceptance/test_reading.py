@@ -42,7 +42,7 @@ def test_report_explains_its_lines(on_sqlite: FinishedRun) -> None:
     assert "Recipients who opened the email, as of the last daily rollup (1 am)." in explained
     assert SHARES_MEANING in explained
     for options in (("--days",), ("--format", "json"), ("--format", "csv")):
-        ended = on_sqlite.shell.run_forked("report", "--explain", *options)
+        ended = on_sqlite.shell.run("report", "--explain", *options)
         assert (ended.returncode, ended.stdout) == (2, "")
         assert "--explain: works only with the table of the report" in ended.stderr
 
@@ -50,14 +50,14 @@ def test_report_explains_its_lines(on_sqlite: FinishedRun) -> None:
 def test_report_by_day(on_sqlite: FinishedRun) -> None:
     table = on_sqlite.shell.run("report", "--days").stdout
     assert table.startswith("Engagement by day   spring-email · email · run 1 · seed 11 · finished")
-    days = json.loads(on_sqlite.shell.run_forked("report", "--days", "--format", "json").stdout)
+    days = json.loads(on_sqlite.shell.run("report", "--days", "--format", "json").stdout)
     assert [campaign["campaign"] for campaign in days] == ["spring-email", "spring-sms"]
-    rows = on_sqlite.shell.run_forked("report", "--days", "--format", "csv").stdout
+    rows = on_sqlite.shell.run("report", "--days", "--format", "csv").stdout
     assert rows.startswith("campaign,channel,run,seed,state,as_of,engagement_as_of,day,opened")
 
 
 def test_report_as_csv(finished: FinishedRun) -> None:
-    ended = finished.shell.run_forked("report", "--format", "csv")
+    ended = finished.shell.run("report", "--format", "csv")
     assert (ended.returncode, ended.stderr) == (0, "")
     rows = list(csv.DictReader(io.StringIO(ended.stdout)))
     for row, report in zip(rows, finished.result["campaigns"], strict=True):
@@ -71,7 +71,7 @@ def test_report_as_csv(finished: FinishedRun) -> None:
 @pytest.mark.parametrize("command", [("report",), ("verify",), ("trace", 0)], ids=lambda c: c[0])
 def test_unknown_campaign(on_sqlite: FinishedRun, command: tuple[Any, ...]) -> None:
     name, *rest = command
-    ended = on_sqlite.shell.run_forked(name, "spring-emial", *map(str, rest))
+    ended = on_sqlite.shell.run(name, "spring-emial", *map(str, rest))
     assert ended.returncode == 2
     assert ended.stdout == ""
     [line] = ended.stderr.splitlines()
@@ -95,7 +95,7 @@ def _assert_timeline(
     finished: FinishedRun, number: str, *expected: tuple[str, int, str], reason: str | None = None
 ) -> None:
     """Check what `trace` prints of an email, as JSON and as a table."""
-    ended = finished.shell.run_forked("trace", "spring-email", number, "--format", "json")
+    ended = finished.shell.run("trace", "spring-email", number, "--format", "json")
     assert (ended.returncode, ended.stderr) == (0, "")
     timeline = json.loads(ended.stdout)
     assert timeline["number"] == int(number)
@@ -110,7 +110,7 @@ def _assert_timeline(
     for event in events[1:]:
         assert event["worker"].startswith("run-")
         assert TASK_ID.fullmatch(event["task_id"])
-    table = finished.shell.run_forked("trace", "spring-email", number)
+    table = finished.shell.run("trace", "spring-email", number)
     assert table.returncode == 0
     assert table.stdout.startswith(f"Message {number}   spring-email · email · run 1 · ")
     assert f"\ncustomer c{number} · batch " in table.stdout
@@ -161,7 +161,7 @@ def test_the_story_of_a_second_attempt(on_sqlite: FinishedRun, finished: Finishe
 
 @pytest.mark.parametrize("number", ["1500", str(2**31)])
 def test_unknown_number(finished: FinishedRun, number: str) -> None:
-    ended = finished.shell.run_forked("trace", "spring-email", "--", number)
+    ended = finished.shell.run("trace", "spring-email", "--", number)
     assert ended.returncode == 2
     assert ended.stdout == ""
     [line] = ended.stderr.splitlines()
@@ -261,11 +261,11 @@ def test_verify_after_tampering(
     tampered: Callable[[str], Shell], statement: str, broken: dict[str, str]
 ) -> None:
     shell = tampered(statement)
-    ended = shell.run_forked("verify", "--format", "json")
+    ended = shell.run("verify", "--format", "json")
     assert (ended.returncode, ended.stderr) == (3, "")
     results = {result["invariant"]: result for result in json.loads(ended.stdout)}
     assert {name for name, result in results.items() if not result["holds"]} == broken.keys()
-    table = shell.run_forked("verify")
+    table = shell.run("verify")
     assert table.returncode == 3
     for name, row in broken.items():
         assert results[name]["wrong"] >= 1
@@ -273,7 +273,7 @@ def test_verify_after_tampering(
         lines = rest.split("✔", 1)[0].split("✘", 1)[0]
         assert "wrong; the first:" in lines
         assert row in lines
-    assert shell.run_forked("verify", "spring-sms").returncode == 0
+    assert shell.run("verify", "spring-sms").returncode == 0
 
 
 @pytest.mark.parametrize("command", [("report",), ("verify",), ("trace", "x", "0")])
@@ -291,7 +291,7 @@ def test_empty_folder_is_an_error(shell: Shell, command: tuple[str, ...]) -> Non
 def test_database_of_a_newer_version(tampered: Callable[[str], Shell], layer: str) -> None:
     shell = tampered(f"UPDATE {layer}_version SET version_num = '9999'")  # noqa: S608  # a constant
     for command in (("report",), ("verify",)):
-        ended = shell.run_forked(*command)
+        ended = shell.run(*command)
         assert ended.returncode == 2
         assert ended.stdout == ""
         [line] = ended.stderr.splitlines()
@@ -336,7 +336,7 @@ def test_rows_edited_by_hand(
     for command, code in ends.items():
         arguments = ("spring-email", "42") if command == "trace" else ()
         for form in ("table", "json"):
-            ended = shell.run_forked(command, *arguments, "--format", form)
+            ended = shell.run(command, *arguments, "--format", form)
             assert ended.returncode == code, ended.stderr + ended.stdout
             assert "Traceback" not in ended.stderr
             assert len(ended.stderr.splitlines()) == (1 if code == 1 else 0)
@@ -344,7 +344,7 @@ def test_rows_edited_by_hand(
 
 def test_missing_database_file_is_not_created(shell: Shell) -> None:
     for command in (("report",), ("verify",), ("trace", "x", "0")):
-        ended = shell.run_forked(*command, "--database", "sqlite:///typo.db")
+        ended = shell.run(*command, "--database", "sqlite:///typo.db")
         assert (ended.returncode, ended.stdout) == (2, "")
         assert ended.stderr == "sendtrace: the database typo.db does not exist\n"
     assert list(shell.folder.iterdir()) == []
@@ -404,7 +404,9 @@ def test_closed_pipe_ends_the_command_quietly(
 
 def test_terminal_without_unicode(on_sqlite: FinishedRun) -> None:
     for command in (("report",), ("verify",), ("trace", "spring-email", "0")):
-        ended = on_sqlite.shell.run(*command, settings={"PYTHONIOENCODING": "ascii"})
+        ended = on_sqlite.shell.run(
+            *command, program=MODULE, settings={"PYTHONIOENCODING": "ascii"}
+        )
         assert (ended.returncode, ended.stderr) == (0, "")
 
 

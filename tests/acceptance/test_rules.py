@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.support.paths import EXAMPLE_RULES, SCENARIOS
-from tests.support.shell import LIMIT_SECONDS, Shell, make_scenario, wait_until
+from tests.support.shell import LIMIT_SECONDS, MODULE, Shell, make_scenario, wait_until
 from tracker.status import Reason, Status
 
 PYPROJECT = """
@@ -31,7 +31,7 @@ py-modules = ["acme_rules"]
 even_numbers = "acme_rules:even_numbers"
 """
 
-MODULE = '''
+CHECK_MODULE = '''
 from datetime import datetime
 
 from tracker.status import Reason, Step
@@ -52,7 +52,7 @@ def acme(tmp_path: Path) -> Path:
     source = tmp_path / "acme"
     source.mkdir()
     (source / "pyproject.toml").write_text(PYPROJECT)
-    (source / "acme_rules.py").write_text(MODULE)
+    (source / "acme_rules.py").write_text(CHECK_MODULE)
     return install(source, tmp_path / "installed")
 
 
@@ -81,14 +81,30 @@ def reasons_of(result: Any) -> Counter[str]:
     return counts
 
 
+AUDIENCE_DIVISOR = 10
+
+
+def write_smaller(shell: Shell, name: str) -> Path:
+    """Write a scenario from scenarios/ with a tenth of its customers, and of its credit."""
+    text, count = re.subn(
+        r"^(audience|credit) = ([\d_]+)$",
+        lambda match: f"{match[1]} = {int(match[2]) // AUDIENCE_DIVISOR}",
+        (SCENARIOS / name).read_text(),
+        flags=re.MULTILINE,
+    )
+    assert count
+    return shell.write(name, text)
+
+
 def test_every_reason_is_reached_as_often_as_predicted(shell: Shell) -> None:
     result = shell.folder / "result.json"
-    ran = shell.run("simulate", SCENARIOS / "all-reasons.toml", "--json", result, "--no-record")
+    scenario = write_smaller(shell, "all-reasons.toml")
+    ran = shell.run("simulate", scenario, "--json", result, "--no-record")
     assert ran.returncode == 0, ran.stderr
     assert "✔ passed" in ran.stdout
     reached = reasons_of(json.loads(result.read_text()))
     assert set(+reached) == {reason.slug for reason in Reason if reason.step is not None}
-    coverage = shell.run("checks", "coverage", SCENARIOS / "all-reasons.toml", "--format", "json")
+    coverage = shell.run("checks", "coverage", scenario, "--format", "json")
     predicted = {row["reason"]: row["all-reasons"] for row in json.loads(coverage.stdout)}
     assert dict(reached) == predicted
 
@@ -101,7 +117,8 @@ def test_the_shipped_scenarios_reach_every_reason(shell: Shell) -> None:
 
 def test_the_outcome_of_a_campaign_changes_the_next_one(shell: Shell) -> None:
     result = shell.folder / "result.json"
-    ran = shell.run("simulate", SCENARIOS / "follow-up.toml", "--json", result, "--no-record")
+    scenario = write_smaller(shell, "follow-up.toml")
+    ran = shell.run("simulate", scenario, "--json", result, "--no-record")
     assert ran.returncode == 0, ran.stderr
     first, second, by_sms = json.loads(result.read_text())["campaigns"]
     suppressed = second["not_sent"]["internally_suppressed"]
@@ -118,10 +135,11 @@ def test_a_check_of_an_installed_package_takes_part_in_a_run(shell: Shell, acme:
     scenario = shell.write("small.toml", make_scenario(email=400, sms=200))
     result = shell.folder / "result.json"
     settings = {"PYTHONPATH": str(acme)}
-    ran = shell.run("simulate", scenario, "--json", result, "--no-record", settings=settings)
+    command = ("simulate", scenario, "--json", result, "--no-record")
+    ran = shell.run(*command, program=MODULE, settings=settings)
     assert ran.returncode == 0, ran.stderr
     assert reasons_of(json.loads(result.read_text()))["configuration"] == 300
-    listed = shell.run("checks", "list", "--format", "csv", settings=settings)
+    listed = shell.run("checks", "list", "--format", "csv", program=MODULE, settings=settings)
     assert "even_numbers" in listed.stdout.splitlines()[1]
 
 
@@ -140,8 +158,8 @@ def test_a_run_with_a_rule_is_proven_except_for_what_the_rule_blocked(
 ) -> None:
     result = shell.folder / "result.json"
     settings = {"PYTHONPATH": str(example_rules)}
-    command = ("simulate", SCENARIOS / "rules.toml", "--json", result)
-    ran = shell.run(*command, settings=settings)
+    command = ("simulate", SCENARIOS / "rules.toml", "--json", result, "--no-record")
+    ran = shell.run(*command, program=MODULE, settings=settings)
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert "✔ expectation     hold_out.blocked              946   930..960" in ran.stdout
     assert "every other message matches its prediction" in ran.stdout
@@ -155,7 +173,7 @@ def test_a_run_with_a_rule_is_proven_except_for_what_the_rule_blocked(
 
     with (example_rules / "example_rules.py").open("a") as module:
         module.write(DISABLE_CHECK)
-    ran = shell.run(*command, settings=settings)
+    ran = shell.run(*command, program=MODULE, settings=settings)
     assert ran.returncode == 3, ran.stdout + ran.stderr
     assert "expected not_sent: unsubscribed, got delivered on attempt 1" in ran.stdout
 
@@ -179,7 +197,8 @@ def even_numbers(candidate: Candidate, now: datetime) -> bool | Defer:
 def test_deferred_messages_go_out_when_their_rule_lets_them(shell: Shell, acme: Path) -> None:
     (acme / "acme_rules.py").write_text(DEFER_UNTIL_MORNING)
     scenario = shell.write("small.toml", make_scenario(email=60, sms=30, median="50ms"))
-    started = shell.start("simulate", scenario, settings={"PYTHONPATH": str(acme)})
+    settings = {"PYTHONPATH": str(acme)}
+    started = shell.start("simulate", scenario, "--no-record", settings=settings)
     deferred = "SELECT count(*) FROM batches WHERE deferred > 0"
     wait_until(lambda: shell.query_number(deferred) == 2, "a batch of each campaign waits")
     dispatched = f"SELECT count(*) FROM transitions WHERE status = {Status.ABOUT_TO_BE_SENT:d}"  # noqa: S608
@@ -197,7 +216,8 @@ def test_a_missed_expectation_gives_99_and_an_unknown_rule_2(
 ) -> None:
     text = make_scenario(email=200, sms=20) + '[expect]\n"hold_out.blocked" = "== 5"\n'
     scenario = shell.write("small.toml", text)
-    missed = shell.run("simulate", scenario, settings={"PYTHONPATH": str(example_rules)})
+    settings = {"PYTHONPATH": str(example_rules)}
+    missed = shell.run("simulate", scenario, program=MODULE, settings=settings)
     assert missed.returncode == 99, missed.stdout + missed.stderr
     assert missed.stdout.splitlines()[-1].endswith("1 of 1 expectation not met")
     assert "expectation missed" in shell.run("runs").stdout
@@ -209,9 +229,10 @@ def test_a_missed_expectation_gives_99_and_an_unknown_rule_2(
 def test_a_check_that_raises_is_named_in_the_log_that_the_result_refers_to(
     shell: Shell, acme: Path
 ) -> None:
-    (acme / "acme_rules.py").write_text(MODULE.replace(".number", ".no_number"))
+    (acme / "acme_rules.py").write_text(CHECK_MODULE.replace(".number", ".no_number"))
     scenario = shell.write("small.toml", make_scenario(email=40, sms=20))
-    ran = shell.run("simulate", scenario, settings={"PYTHONPATH": str(acme)})
+    settings = {"PYTHONPATH": str(acme)}
+    ran = shell.run("simulate", scenario, "--no-record", program=MODULE, settings=settings)
     assert ran.returncode == 3, ran.stderr
     [log] = (shell.home / "logs").iterdir()
     assert str(log) in ran.stdout.splitlines()[-1]
@@ -223,7 +244,7 @@ def test_a_run_does_not_start_with_a_check_that_cannot_be_imported(
 ) -> None:
     (acme / "acme_rules.py").write_text("import sys; sys.exit('no licence')")
     scenario = shell.write("small.toml", make_scenario(email=40, sms=20))
-    ran = shell.run("simulate", scenario, settings={"PYTHONPATH": str(acme)})
+    ran = shell.run("simulate", scenario, program=MODULE, settings={"PYTHONPATH": str(acme)})
     assert ran.returncode == 2
     assert (
         "check even_numbers (acme_rules:even_numbers, from acme-rules 1.0): import failed"
@@ -235,7 +256,7 @@ def test_a_run_does_not_start_with_a_check_that_cannot_be_imported(
 
 def test_workers_do_not_start_with_a_wrong_check(shell: Shell, acme: Path) -> None:
     (acme / "acme_rules.py").write_text(
-        MODULE.replace('"""Block messages with even numbers."""', "")
+        CHECK_MODULE.replace('"""Block messages with even numbers."""', "")
     )
     worker = shell.run(
         "--app",

@@ -1,8 +1,8 @@
 """Run `sendtrace` in forks of one process that has loaded the modules of its commands.
 
-For tests that give one command many inputs: to load its modules takes ten times as long as to run
-it. A fork is a process of its own, with its own streams, folder and environment. Variables that
-Python reads at its start have no effect on it.
+To load the modules of a command takes longer than most commands run. A fork is a process of its
+own, with its own streams, folder and environment. Variables that Python reads at its start have no
+effect on it.
 """
 
 import gc
@@ -25,12 +25,17 @@ READY = b"ready"
 """What the process that forks sends when it has loaded all modules."""
 
 MODULES = (
+    "alembic.command",
     "pydantic",
+    "simulator.cli.resume",
+    "simulator.cli.runs",
     "simulator.cli.simulate",
     "simulator.cli.verify",
     "simulator.run.options",
+    "simulator.pages.result_text",
     "simulator.run.run",
     "tracker.audit.invariants",
+    "tracker.cli",
     "tracker.queries.timeline",
     "tracker.store.sqlite",
     "workers.checks.validation",
@@ -112,6 +117,7 @@ def _become(request: bytes, streams: Sequence[int]) -> None:
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
+    tempfile.tempdir = None  # TMPDIR decides
     sys.argv[1:] = arguments
 
 

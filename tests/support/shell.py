@@ -158,30 +158,26 @@ class Shell:
     def run(
         self,
         *arguments: str | Path,
-        program: tuple[str, ...] = MODULE,
-        limit: float = LIMIT_SECONDS,
+        program: tuple[str, ...] | None = None,
         settings: Mapping[str, str] = {},
     ) -> "subprocess.CompletedProcess[str]":
-        """Run a command to its end; `settings` are further environment variables."""
+        """Run a command to its end; `settings` are further environment variables.
+
+        Without a program it is `sendtrace`, in a process that need not load its modules.
+        """
+        texts = [*map(str, arguments)]
+        environment = {**self.environment, **settings}
+        if program is None:
+            return self._fork_server.run(texts, folder=self.folder, environment=environment)
         return subprocess.run(
-            [*program, *map(str, arguments)],
+            [*program, *texts],
             cwd=self.folder,
-            env={**self.environment, **settings},
+            env=environment,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=limit,
+            timeout=LIMIT_SECONDS,
             check=False,
-        )
-
-    def run_forked(
-        self, *arguments: str | Path, settings: Mapping[str, str] = {}
-    ) -> "subprocess.CompletedProcess[str]":
-        """Run `sendtrace` to its end, in a process that need not load its modules."""
-        return self._fork_server.run(
-            [*map(str, arguments)],
-            folder=self.folder,
-            environment={**self.environment, **settings},
         )
 
     def start(
@@ -307,11 +303,16 @@ class FinishedRun:
 
     @classmethod
     def of(
-        cls, shell: Shell, *arguments: str | Path, settings: Mapping[str, str] = {}
+        cls,
+        shell: Shell,
+        *arguments: str | Path,
+        program: tuple[str, ...] | None = None,
+        settings: Mapping[str, str] = {},
     ) -> "FinishedRun":
-        """Run `simulate`, which must pass."""
+        """Run `simulate`, which must pass; see `Shell.run`."""
         file = shell.folder / "result.json"
-        ended = shell.run("simulate", *arguments, "--json", file, settings=settings)
+        command = ("simulate", *arguments, "--json", file)
+        ended = shell.run(*command, program=program, settings=settings)
         assert ended.returncode == 0, ended.stderr + ended.stdout
         return cls(shell, ended.stdout, ended.stderr, json.loads(file.read_text()))
 
