@@ -3,7 +3,7 @@
 They come from anywhere, so each part of one may be missing, malformed or hostile.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from email import message_from_bytes, message_from_string
 from email.message import Message
 from typing import Any, NamedTuple
@@ -28,14 +28,16 @@ class DeliveryReport(NamedTuple):
 
     Attributes:
         action: the action of the mail server: `failed`, `delayed`, `delivered`, `relayed` …
-        reply: the reply of the recipient's server, or the enhanced status code.
+        status: the enhanced code; one in the reply comes before it.
+        reply: the reply of the recipient's server, or the enhanced code.
     """
 
     message_id: MessageId
     action: str
+    status: str
     reply: str
 
-    def outcome(self, rules: "tuple[ReplyRule, ...]" = ()) -> Status | None:
+    def outcome(self, rules: Iterable[ReplyRule] = ()) -> Status | None:
         """Return the outcome of the message; None if the server is still trying.
 
         A message that was refused because of the sender counts as not delivered, not as bounced.
@@ -44,7 +46,7 @@ class DeliveryReport(NamedTuple):
             return Status.DELIVERED
         if self.action != FAILED_ACTION:
             return None
-        match classify_reply(self.reply, rules):
+        match classify_reply(self.reply, rules, status=self.status):
             case ReplyKind.HARD:
                 return Status.HARD_BOUNCED
             case ReplyKind.SOFT:
@@ -71,21 +73,22 @@ def parse_delivery_report(content: bytes) -> DeliveryReport:
     if message_id is None:
         raise ValueError("the bounce message has no Message-ID of an email that sendtrace sent")
     final = (DELIVERED_ACTION, FAILED_ACTION)
-    action, reply = next((entry for entry in recipients if entry[0] in final), recipients[0])
-    return DeliveryReport(message_id, action, reply)
+    decisive = next((entry for entry in recipients if entry[0] in final), recipients[0])
+    return DeliveryReport(message_id, *decisive)
 
 
-def _read_recipients(part: "Message[Any, Any]") -> Iterator[tuple[str, str]]:
-    """Yield action and reply for each recipient in a part, if that is the delivery status."""
+def _read_recipients(part: "Message[Any, Any]") -> Iterator[tuple[str, str, str]]:
+    """Yield action, enhanced code and reply for each recipient in a delivery status."""
     blocks = part.get_payload()
     if part.get_content_type() != "message/delivery-status" or not isinstance(blocks, list):
         return
     for block in blocks:
-        action = _read_field(block, "Action").lower()
+        action, _, _ = _read_field(block, "Action").lower().partition(" ")
         if action:
+            status, _, _ = _read_field(block, "Status").partition(" ")
             _, _, diagnostic = _read_field(block, "Diagnostic-Code").partition(";")
-            reply = " ".join(diagnostic.split()) or _read_field(block, "Status")
-            yield action, reply[:MAX_REPLY_LENGTH]
+            reply = " ".join(diagnostic.split()) or status
+            yield action, status, reply[:MAX_REPLY_LENGTH]
 
 
 def _read_field(block: object, name: str) -> str:

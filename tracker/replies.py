@@ -25,7 +25,7 @@ class ReplyKind(StrEnum):
 
 _PATTERN = re.compile(r"(?:([245]\d\d)(?!\S))?\s*([245]\.\d{1,3}\.(?:\d{1,3}|\*)(?!\S))?")
 _LEADING_CODES = re.compile(
-    r"\s*(?:([2-5]\d\d)(?=[\s-]|$))?[\s-]*#?([245]\.\d{1,3}\.\d{1,3})?(?!\d)"
+    r"\s*(?:([2-5]\d\d)(?=[\s-]|$))?[\s-]*#?([245]\.\d{1,3}\.\d{1,3})?(?!\.?\d)"
 )
 _ENHANCED_CODE_IN_TEXT = re.compile(r"#([245]\.\d{1,3}\.\d{1,3})(?!\d)")
 
@@ -71,6 +71,7 @@ def _rules(kind: ReplyKind, *patterns: str) -> list[ReplyRule]:
 DEFAULT_RULES: Sequence[ReplyRule] = (
     # Codes with one meaning, whatever the text says.
     *_rules(ReplyKind.HARD, "5.1.1", "5.1.2", "5.1.3", "5.1.6", "5.1.10", "5.2.1"),
+    *_rules(ReplyKind.HARD, "5.5.0 mailbox unavailable"),
     *_rules(ReplyKind.SOFT, "5.2.2", "5.2.3", "5.3.4", "5.4.7", "4.2.*"),
     *_rules(ReplyKind.US, "5.1.7", "5.1.8", "5.1.90", "5.4.5"),
     # The server asks the sender to try again later.
@@ -80,6 +81,10 @@ DEFAULT_RULES: Sequence[ReplyRule] = (
     *_rules(ReplyKind.US, "relaying not allowed", "not permitted to relay", "unable to relay"),
     *_rules(ReplyKind.US, "allowed rcpthosts", "authentication required"),
     *_rules(ReplyKind.US, "authentication is required", "sender verify failed"),
+    # The recipient is unknown, even if the text mentions a blocklist or a limit.
+    *_rules(ReplyKind.HARD, "user unknown", "unknown user", "no such user", "user not found"),
+    *_rules(ReplyKind.HARD, "this user doesn't have", "mailbox is disabled"),
+    # The sender is blocked, or sends too much.
     *_rules(ReplyKind.US, "block list", "blocklist", "blacklist", "black list", "spamhaus"),
     *_rules(ReplyKind.US, "dnsbl", "blocked using", "poor reputation", "bad reputation"),
     *_rules(ReplyKind.US, "unsolicited", "sending quota", "sending limit", "daily limit"),
@@ -87,30 +92,38 @@ DEFAULT_RULES: Sequence[ReplyRule] = (
     *_rules(ReplyKind.US, "administrative prohibition", "policy restriction"),
     # The mailbox accepts no message at present.
     *_rules(ReplyKind.SOFT, "mailbox full", "mailbox is full", "over quota", "quota exceeded"),
-    *_rules(ReplyKind.SOFT, "mailbox quota", "insufficient storage", "552"),
-    *_rules(ReplyKind.HARD, "user unknown", "unknown user", "no such user", "mailbox is disabled"),
+    *_rules(ReplyKind.SOFT, "mailbox quota", "insufficient storage"),
     # Codes about the server, its policy and the protocol.
     *_rules(ReplyKind.US, "421", "5.7.*", "5.5.*", "503", "554", "530", "534", "535", "538"),
-    *_rules(ReplyKind.SOFT, "5.3.*", "5.4.6"),
+    *_rules(ReplyKind.SOFT, "5.3.*", "5.4.6", "552"),
 )
-"""The shipped rules. Any other 5xx reply is `HARD`, any other reply `SOFT`."""
+"""The shipped rules. Any other 5xx reply is `HARD`, any other reply `SOFT`.
+
+They make no 4xx reply `HARD`, because it asks for another attempt.
+"""
 
 
-def classify_reply(reply: str, rules: Iterable[ReplyRule] = ()) -> ReplyKind:
+def classify_reply(reply: str, rules: Iterable[ReplyRule] = (), *, status: str = "") -> ReplyKind:
     """Return the meaning of a reply such as `550 5.1.1 unknown user`.
 
     Args:
         rules: rules that come before the shipped ones.
+        status: the enhanced code to use if the reply has none.
     """
     codes = _LEADING_CODES.match(reply)
     code, enhanced_code = (codes[1] or "", codes[2] or "") if codes else ("", "")
-    if not enhanced_code and (in_text := _ENHANCED_CODE_IN_TEXT.search(reply)):
-        enhanced_code = in_text[1]
+    if not enhanced_code:
+        in_text = _ENHANCED_CODE_IN_TEXT.search(reply)
+        enhanced_code = in_text[1] if in_text else status
     text = " ".join(reply.lower().split())
-    for rule in (*rules, *DEFAULT_RULES):
+    first_digit = (code or enhanced_code)[:1]
+    shipped = (
+        rule for rule in DEFAULT_RULES if first_digit != "4" or rule.kind is not ReplyKind.HARD
+    )
+    for rule in (*rules, *shipped):
         if rule.matches(code, enhanced_code, text):
             return rule.kind
-    return ReplyKind.HARD if (code or enhanced_code).startswith("5") else ReplyKind.SOFT
+    return ReplyKind.HARD if first_digit == "5" else ReplyKind.SOFT
 
 
 @cache

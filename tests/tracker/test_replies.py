@@ -17,6 +17,12 @@ HARD, SOFT, US = ReplyKind
         ("550 user unknown", HARD),
         ("554 delivery error: this mailbox is disabled", HARD),
         ("5.1.1", HARD),
+        ("550 no such user; see the spamhaus help", HARD),
+        ("550 5.7.1 user unknown; rate limit for unknown users", HARD),
+        ("554 delivery error: dd this user doesn't have an account here", HARD),
+        ("550 5.5.0 Requested action not taken: mailbox unavailable", HARD),
+        ("450 4.1.1 recipient rejected: user unknown in local recipient table", SOFT),
+        ("451 user unknown, try again", SOFT),
         ("552 5.2.2 the mailbox is full", SOFT),
         ("554 5.2.2 over quota", SOFT),
         ("552 5.3.4 the message is too large", SOFT),
@@ -25,6 +31,8 @@ HARD, SOFT, US = ReplyKind
         ("451 4.7.1 greylisted, come back in 300 seconds", SOFT),
         ("450 4.7.1 try again later", SOFT),
         ("451 local error", SOFT),
+        ("552 storage exceeded", SOFT),
+        ("552 5.2.0 storage exceeded", SOFT),
         ("4.4.7", SOFT),
         ("554 5.7.1 relaying denied", US),
         ("550 we don't know you: Relaying Denied", US),
@@ -39,6 +47,10 @@ HARD, SOFT, US = ReplyKind
         ("421 4.7.0 try again later", US),
         ("503 bad sequence of commands", US),
         ("554 transaction failed", US),
+        ("552 5.7.0 content not allowed", US),
+        ("550 no such user here; sender verify failed", US),
+        ("550 5.1.1.9 is on our blocklist", US),
+        ("550 5.5.2 syntax error", US),
     ],
 )
 def test_a_reply_is_about_the_recipient_or_about_us(reply: str, expected: ReplyKind) -> None:
@@ -63,6 +75,19 @@ def test_a_reply_is_about_the_recipient_or_about_us(reply: str, expected: ReplyK
 def test_a_rule_matches_codes_and_a_part_of_the_text(match: str, is_match: bool) -> None:
     kind = classify_reply("550 5.7.1 a local policy says no", [ReplyRule(match, SOFT)])
     assert kind is (SOFT if is_match else US)
+
+
+def test_a_status_holds_where_a_reply_has_no_enhanced_code() -> None:
+    assert classify_reply("host not found", status="5.4.4") is HARD
+    assert classify_reply("connection timed out", status="4.4.1") is SOFT
+    assert classify_reply("554 not delivered", status="5.1.1") is HARD
+    assert classify_reply("550 5.2.2 full", status="5.1.1") is SOFT
+
+
+def test_only_a_rule_of_the_scenario_makes_a_temporary_reply_hard() -> None:
+    reply = "450 4.1.1 user unknown"
+    assert classify_reply(reply) is SOFT
+    assert classify_reply(reply, [ReplyRule("450 user unknown", HARD)]) is HARD
 
 
 def test_the_first_rule_decides() -> None:
