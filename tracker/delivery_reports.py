@@ -3,9 +3,11 @@
 They come from anywhere, so each part of one may be missing, malformed or hostile.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from email import message_from_bytes, message_from_string
 from email.message import Message
+from email.policy import Compat32, Policy
+from itertools import count
 from typing import Any, NamedTuple
 
 from tracker.message_ids import MessageId
@@ -16,6 +18,12 @@ MAX_NESTED_TYPES = 20
 """Media types of nested parts in a bounce message. The parser's time and stack grow with them."""
 
 _NESTED_TYPES = (b"multipart/", b"message/")
+
+MAX_PARTS = 1_000
+"""Parts of a bounce message, each block of a delivery status included."""
+
+MAX_HEADER_LENGTH = 2_000
+"""Characters of a header that are read. The parser's time grows with the square of a header."""
 
 DELIVERED_ACTION, FAILED_ACTION = "delivered", "failed"
 """Actions of RFC 3464 that end the delivery. A delayed or relayed message may still fail."""
@@ -55,13 +63,23 @@ class DeliveryReport(NamedTuple):
                 return Status.NOT_DELIVERED
 
 
+class _ShortHeaders(Compat32):
+    """The policy of a parser that reads only the beginning of a long header."""
+
+    def header_source_parse(self, sourcelines: list[str]) -> tuple[str, str]:
+        name, value = super().header_source_parse(sourcelines)
+        return name, value[:MAX_HEADER_LENGTH]
+
+
 def parse_delivery_report(content: bytes) -> DeliveryReport:
     """Parse a raw bounce message; raise ValueError if it isn't about an email of sendtrace."""
     lowered = content.lower()
     if sum(lowered.count(name) for name in _NESTED_TYPES) > MAX_NESTED_TYPES:
         raise ValueError(f"expected a bounce message with at most {MAX_NESTED_TYPES} nested parts")
     try:
-        message = message_from_bytes(content)
+        message = message_from_bytes(
+            content, policy=_ShortHeaders(message_factory=_make_part_factory())
+        )
         parts = list(message.walk())
         recipients = [fields for part in parts for fields in _read_recipients(part)]
         message_id = _find_message_id(message, parts)
@@ -75,6 +93,18 @@ def parse_delivery_report(content: bytes) -> DeliveryReport:
     final = (DELIVERED_ACTION, FAILED_ACTION)
     decisive = next((entry for entry in recipients if entry[0] in final), recipients[0])
     return DeliveryReport(message_id, *decisive)
+
+
+def _make_part_factory() -> Callable[..., "Message[Any, Any]"]:
+    """Return a function that makes the parts of one message, MAX_PARTS at most."""
+    parts = count()
+
+    def make_part(policy: "Policy[Any]") -> "Message[Any, Any]":
+        if next(parts) >= MAX_PARTS:
+            raise ValueError
+        return Message(policy)
+
+    return make_part
 
 
 def _read_recipients(part: "Message[Any, Any]") -> Iterator[tuple[str, str, str]]:
@@ -119,5 +149,6 @@ def _original_headers(part: "Message[Any, Any]") -> "Message[Any, Any] | None":
         case "text/rfc822-headers":
             decoded = part.get_payload(decode=True)
             if isinstance(decoded, bytes):
-                return message_from_string(decoded.decode("ascii", "replace"))
+                text = decoded.decode("ascii", "replace")
+                return message_from_string(text, policy=_ShortHeaders())
     return None

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.support.bounce_messages import MESSAGE_ID, make_bounce
-from tracker.delivery_reports import parse_delivery_report
+from tracker.delivery_reports import MAX_HEADER_LENGTH, MAX_PARTS, parse_delivery_report
 from tracker.message_ids import MessageId
 from tracker.replies import ReplyKind, ReplyRule
 from tracker.status import Status
@@ -70,6 +70,12 @@ def nest(depth: int) -> bytes:
         make_bounce().replace(b"boundary", b"bound"),
         b"Content-Type: message/delivery-status\n\n\n\n",
         b"Content-Type: message/rfc822\n\n",
+        make_bounce().replace(
+            b"Final-Recipient", b"X-Nothing: 1\n\n" * MAX_PARTS + b"Final-Recipient"
+        ),
+        make_bounce().replace(
+            b'boundary="', b"x='" + b";" * MAX_HEADER_LENGTH + b"';" + b'boundary="'
+        ),
         nest(15),
         nest(1_000),
     ],
