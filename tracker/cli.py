@@ -179,10 +179,12 @@ def confirm(
     with open_database(database, context.obj) as opened:
         with opened.read() as connection:
             [selected] = find_selected_campaigns(connection, campaign, run)
-            batch, attempt = load_batch_of_unconfirmed(connection, selected, number)
+            batch, _ = load_batch_of_unconfirmed(connection, selected, number)
         now = batch.campaign.clock.now()
         author = Author(worker="sendtrace confirm")
         with open_entry(opened, batch, Step.DELIVER, author, started_at=now) as entry:
+            # A receipt may have settled it until the entry held the batch.
+            _, attempt = load_batch_of_unconfirmed(entry.connection, selected, number)
             apply_receipts(
                 entry, [Receipt(number, attempt, status, now, detail="confirmed by a person")]
             )

@@ -212,32 +212,30 @@ def deliver(context: StepContext, gateway: Gateway) -> None:
         due_times = read_due_times(connection, context.batch)
         awaited = _load_awaited_numbers(connection, context.batch)
         has_reports = inbound.has_unapplied_reports(connection, context.batch, DueKind.RECEIPTS)
-        expired: Sequence[Receipt] = ()
-        if due_times.is_unconfirmed_due(started_at):
-            expired = _make_expired_receipts(connection, context.batch, started_at)
     if not awaited and due_times.receipts_due_at is None:
         return
     poll = gateway.receipts(context.batch, awaited, started_at)
     # The gateway has said everything up to now, whatever it says about when there is more.
     next_poll_at = None if poll.next_poll_at is None else max(poll.next_poll_at, started_at + 1)
-    if poll.items or next_poll_at != due_times.receipts_due_at or has_reports or expired:
+    is_expiry_due = due_times.is_unconfirmed_due(started_at)
+    if poll.items or next_poll_at != due_times.receipts_due_at or has_reports or is_expiry_due:
         with context.entry(Step.DELIVER, started_at=started_at) as written:
             reports = inbound.claim_reports(written, DueKind.RECEIPTS)
             early = apply_receipts(written, [*poll.items, *reports.received_at])
-            reported = {receipt.number for receipt in reports.received_at}
-            apply_receipts(written, [late for late in expired if late.number not in reported])
+            if is_expiry_due:
+                apply_receipts(written, _make_expired_receipts(written, started_at))
             replace_due_time(
                 written, DueKind.RECEIPTS, next_poll_at, last_step_id=due_times.last_step_id
             )
             _release_early_receipts(written, reports, early)
 
 
-def _make_expired_receipts(connection: Connection, batch: Batch, now: Instant) -> Sequence[Receipt]:
+def _make_expired_receipts(entry: Entry, now: Instant) -> Sequence[Receipt]:
     """Return receipts that give up the messages whose receipt hasn't come in time."""
-    detail = describe_expiry(batch.campaign)
+    detail = describe_expiry(entry.batch.campaign)
     return [
         Receipt(number, attempt, Status.NOT_DELIVERED, now, detail=detail)
-        for number, attempt in read_expired(connection, batch, now)
+        for number, attempt in read_expired(entry.connection, entry.batch, now)
     ]
 
 

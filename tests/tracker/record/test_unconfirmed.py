@@ -1,6 +1,7 @@
 """Messages that were handed over without a reply: counted, settled, and given up after a time."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -12,6 +13,7 @@ from simulator.cli.main import app
 from tests.support.factory import (
     AUTHOR,
     READY,
+    OvertakenDatabase,
     Plan,
     find_violations,
     in_gateway,
@@ -26,8 +28,8 @@ from tracker.queries.next_step import next_step
 from tracker.queries.report import Report, make_reports
 from tracker.queries.stalled import find_idle_batches, find_unfinished_campaigns
 from tracker.record.catalog import Batch, load_batch
-from tracker.record.journal import Move, open_entry
-from tracker.record.receipts import Receipt, apply_receipts
+from tracker.record.journal import Entry, Move, open_entry
+from tracker.record.receipts import Receipt, apply_receipts, count_refused_receipts
 from tracker.record.registration import finish_run
 from tracker.record.unconfirmed import unconfirmed_details, update_unconfirmed_batch
 from tracker.settings import Settings
@@ -141,6 +143,42 @@ def test_an_unconfirmed_message_is_given_up_after_a_time(database: Database) -> 
     assert states[1] == states[2] == in_status(Status.NOT_DELIVERED)
     assert read_report(database, batch).unconfirmed == 0
     assert find_violations(database, batch.campaign) == []
+
+
+def settle_first(database: Database, batch: Batch) -> Callable[[], None]:
+    """Return a function by which a receipt settles message 1."""
+    return lambda: report_receipts(database, batch, (1, Status.DELIVERED))
+
+
+def test_a_receipt_that_comes_while_messages_are_given_up_counts(database: Database) -> None:
+    batch = make_batch(database, Plan(size=4))
+    batch = set_unconfirmed_after(database, batch, timedelta())
+    move(database, batch, range(2), READY)
+    hand_over(database, batch, [0, 1], unconfirmed=[0, 1])
+    overtaken = OvertakenDatabase(database.engine, [settle_first(database, batch)])
+    at_gateway.deliver(step_context(overtaken, batch), SilentGateway())
+    states = read_states(database, batch)
+    assert (states[0], states[1]) == (in_status(Status.NOT_DELIVERED), in_status(Status.DELIVERED))
+    with database.read() as connection:
+        refused = count_refused_receipts(connection, [batch.campaign.id])
+    assert refused[batch.campaign.id].total() == 0
+    assert find_violations(database, batch.campaign) == []
+
+
+def test_confirm_says_so_if_a_receipt_comes_first(
+    database: Database, batch: Batch, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @contextmanager
+    def open_overtaken_entry(*arguments: Any, **options: Any) -> Iterator[Entry]:
+        settle_first(database, batch)()
+        with open_entry(*arguments, **options) as entry:
+            yield entry
+
+    monkeypatch.setattr("tracker.record.journal.open_entry", open_overtaken_entry)
+    command = ["confirm", "spring", "1", "bounced", "--database", settings.resolved_database_url]
+    ended = CliRunner().invoke(app, command)
+    assert (ended.exit_code, "message 1 is delivered" in ended.stderr) == (2, True), ended.output
+    assert read_states(database, batch)[1] == in_status(Status.DELIVERED)
 
 
 def test_the_sweep_finds_it_after_the_end_of_the_run(database: Database) -> None:
