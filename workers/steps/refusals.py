@@ -28,8 +28,8 @@ ONLY_THIS_MESSAGE = "refused for this message only: "
 """Beginning of the detail of a soft bounce whose reply refuses the sender."""
 
 MIN_TRIES_ALONE, MIN_TRIES_ALONE_IF_TEMPORARY = 7, 3
-"""Tries after which the last messages of a batch are themselves at fault, if the gateway has
-accepted others of the campaign: about a minute, and five seconds for temporary replies."""
+"""Tries after which the last messages of a campaign are themselves at fault, if the gateway has
+accepted others: about a minute, and five seconds for temporary replies."""
 
 
 class Refusals:
@@ -110,7 +110,7 @@ class Refusals:
     def raise_if_refused(self) -> None:
         """Raise `GatewayUnavailable`, with the first reply, if the gateway refused a message."""
         for _, refusal in self._refused.values():
-            raise GatewayUnavailable(f"refuses all messages: {refusal.reply}")
+            raise GatewayUnavailable(f"refuses messages: {refusal.reply}")
 
     def _refused_before(self, numbers: Collection[int]) -> set[int]:
         """Return those of some messages whose previous attempt was refused for them only."""
@@ -147,18 +147,21 @@ class Refusals:
             return has_accepted_since(connection, self._context.campaign, since)
 
     def _are_refused_alone(self, numbers: Collection[int]) -> bool:
-        """Return whether the last messages of a batch are refused while others are accepted.
+        """Return whether the last messages of a campaign are refused, though others were accepted.
 
-        No other message is left as a proof, so the record and the number of tries decide.
+        No other message is left as a proof, so the record and the number of tries decide. While
+        more messages than MAX_REFUSALS wait, the gateway counts as unavailable.
         """
         is_temporary = all(self._refused[number][1].is_temporary for number in numbers)
         tries = MIN_TRIES_ALONE_IF_TEMPORARY if is_temporary else MIN_TRIES_ALONE
         if self._context.unavailable_count < tries:
             return False
-        accepted = sa.select(tallies.c.messages).where(
-            tallies.c.campaign_id == self._context.campaign.id,
-            tallies.c.status.in_((Status.IN_GATEWAY, Status.DELIVERED)),
-            tallies.c.messages > 0,
+        counts = (
+            sa.select(tallies.c.status, sa.func.sum(tallies.c.messages))
+            .where(tallies.c.campaign_id == self._context.campaign.id, tallies.c.messages > 0)
+            .group_by(tallies.c.status)
         )
         with self._context.database.read() as connection:
-            return connection.execute(accepted.limit(1)).first() is not None
+            by_status = dict(connection.execute(counts).all())
+        is_accepting = not by_status.keys().isdisjoint((Status.IN_GATEWAY, Status.DELIVERED))
+        return is_accepting and by_status.get(Status.ABOUT_TO_BE_SENT, 0) <= MAX_REFUSALS

@@ -346,6 +346,27 @@ def test_the_last_message_soft_bounces_if_others_were_accepted(
     assert read_states(database, batch) == {0: in_status(DELIVERED), 1: in_status(SOFT_BOUNCED)}
 
 
+def test_small_batches_wait_while_the_server_refuses_many_messages_of_the_campaign(
+    database: Database, serve: Callable[..., SmtpServerProcess], tmp_path: Path
+) -> None:
+    """Each of them has few messages left, but the campaign has more."""
+    serve()
+    people: dict[int, dict[str, object]] = {
+        number: {"email": f"ann{number}@shop.internal"} for number in range(5)
+    }
+    plan = Plan(size=5, gateway_kind="smtp", gateway_settings="{}")
+    campaign = make_campaign(database, plan, people)
+    accepted, *refused = islice(enqueue_batches(database, campaign), 5)
+    for batch in (accepted, *refused):
+        move(database, batch, [batch.first], READY)
+    gateway = open_gateway("smtp", "{}", database)
+    submit(database, accepted, gateway)
+    (tmp_path / REFUSING_FILE).touch()
+    for batch in refused:
+        with pytest.raises(GatewayUnavailable, match="relaying denied"):
+            submit(database, batch, gateway, unavailable_count=99)
+
+
 @pytest.mark.parametrize(("other", "is_proof"), [("ann", True), ("refuse", False)])
 def test_a_message_is_at_fault_if_other_batches_are_accepted_meanwhile(
     database: Database, serve: Callable[..., SmtpServerProcess], other: str, is_proof: bool
