@@ -143,8 +143,6 @@ class SmtpConnection:
         reply = SmtpReply.from_response(client.mail(self._settings.from_, options))
         if not reply.is_success:
             # The server rejects the sender, so no message can be sent.
-            if reply.code == SERVICE_CLOSING_CODE:
-                self.close()
             raise GatewayUnavailable(f"{self._server}: sender refused: {reply}")
         reply = SmtpReply.from_response(client.rcpt(recipient))
         if reply.is_success:
