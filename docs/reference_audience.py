@@ -6,7 +6,7 @@ from itertools import chain
 from simulator.audience.cleaning import EMPTY_WORDS
 from simulator.audience.columns import COLUMN_DESCRIPTIONS, CUSTOM_COLUMN_DESCRIPTION
 from simulator.audience.problems import MobileProblem, RejectCause, Repair
-from simulator.world.forced import FORCED_OUTCOME_DOMAIN, OUTCOME_BY_MOBILE, ForcedOutcome
+from simulator.forced import FORCED_OUTCOME_DOMAIN, OUTCOME_BY_MOBILE, ForcedOutcome
 
 _FORCED_DESCRIPTIONS: Mapping[ForcedOutcome, str] = {
     ForcedOutcome.BOUNCE: "hard bounce",
@@ -22,6 +22,7 @@ _FORCED_DESCRIPTIONS: Mapping[ForcedOutcome, str] = {
     ForcedOutcome.POISON_HANG: "the gateway hangs; the message ends as `timeout`",
     ForcedOutcome.POISON_KILL: "its process is killed; the message ends as `step_failed`",
     ForcedOutcome.POISON_MEMORY: "it exhausts the memory; the message ends as `step_failed`",
+    ForcedOutcome.MALFORMED: "hard bounce with code 5.1.3, as of a malformed address",
 }
 
 

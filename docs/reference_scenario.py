@@ -87,6 +87,7 @@ _HOW_TO_REACH: Mapping[Reason, str] = {
     Reason.BOUNCED_REPEATEDLY: "a defect, or an earlier campaign to the same audience",
     Reason.MESSAGE_LIMIT: "`[organization] message_limit`",
     Reason.SUBSCRIPTION_SERVICE: "a defect, or `[services.subscription] error_rate`",
+    Reason.DUPLICATE_RECIPIENT: "an audience file with an address in several rows",
     Reason.COUPON_CONFIGURATION: "`coupon_series` of a series with `active = false`",
     Reason.GATEWAY_CONFIGURATION: (
         "`gateway` of a gateway with `enabled = false`, or of a real one for a reserved recipient"

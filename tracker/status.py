@@ -305,6 +305,12 @@ class Reason(Code):
         "A step raised an error, or its process died, on every try with this message.",
     )
     CUSTOM_RULE = 25, _SUPPRESSED, None, "A custom rule blocks the message."
+    DUPLICATE_RECIPIENT = (
+        26,
+        _SUPPRESSED,
+        Step.SUPPRESS,
+        "An earlier customer of the audience has the same address and gets the message.",
+    )
 
     @property
     def title(self) -> str:

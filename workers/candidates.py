@@ -120,6 +120,8 @@ class Candidate(NamedTuple):
         gateway_reaches_people: whether the campaign's gateway is enabled and sends to people
             outside.
         failed: the services that gave no answer for the customer; their values are None.
+        is_duplicate: whether an earlier customer of the audience has the same address on the
+            campaign's channel, and gets the message.
     """
 
     customer: Customer
@@ -130,6 +132,7 @@ class Candidate(NamedTuple):
     coupon: Coupon | None = None
     referral: str | None = None
     failed: frozenset[ServiceName] = frozenset()
+    is_duplicate: bool = False
 
     @property
     def number(self) -> int:

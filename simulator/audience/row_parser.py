@@ -25,6 +25,7 @@ from simulator.audience.values import (
     parse_count,
     parse_date,
 )
+from simulator.forced import find_email_key, find_mobile_key
 from tracker.csv_cells import ESCAPE, unescape_cell
 
 MAX_ID_CHARACTERS = 255
@@ -41,6 +42,8 @@ class CustomerRecord:
         mobile_e164: mobile number in E.164, or None if `mobile` can't be used.
         hard_bounces_email: the file doesn't tell bounces by channel, so they count for both.
         custom: JSON text of an object with the keys `tag:NAME` and `field:NAME`.
+        email_key: address as it is compared; None where it isn't (`simulator.forced`).
+        mobile_key: mobile number as it is compared.
     """
 
     customer_id: str
@@ -61,6 +64,8 @@ class CustomerRecord:
     coupon_expires: str | None
     coupon_redeemed: bool
     custom: str
+    email_key: str | None = None
+    mobile_key: str | None = None
 
 
 class RowParser:
@@ -134,12 +139,14 @@ class RowParser:
         unsubscribed = self._parse_unsubscribed(cells)
         hard_bounces = self._parse_count(cells, "hard_bounces")
         soft_bounces = self._parse_count(cells, "soft_bounces")
-        mobile, region = get("mobile") or None, self._parse_region(get("region", ""))
+        email, mobile = get("email") or None, get("mobile") or None
+        region = self._parse_region(get("region", ""))
+        mobile_e164 = self._parse_mobile(mobile, region) if mobile else None
         return CustomerRecord(
             customer_id=customer_id,
-            email=get("email") or None,
+            email=email,
             mobile=mobile,
-            mobile_e164=self._parse_mobile(mobile, region) if mobile else None,
+            mobile_e164=mobile_e164,
             loyalty_member=parse_choice("loyalty_member", get("loyalty_member", ""), self._flags),
             unsubscribed_email="email" in unsubscribed,
             unsubscribed_sms="sms" in unsubscribed,
@@ -159,6 +166,8 @@ class RowParser:
                 ({"field:region": region} if region else {})
                 | {name: cells[name] for name in self._custom if cells[name]}
             ),
+            email_key=find_email_key(email),
+            mobile_key=find_mobile_key(mobile_e164),
         )
 
     def _parse_unsubscribed(self, cells: dict[str, str]) -> frozenset[str]:

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection
 
 from simulator.audience.row_parser import CustomerRecord
+from simulator.forced import find_forced_outcome
 from simulator.scenario.plan import PlannedCampaign
 from simulator.schema import audience_census
 from simulator.world.defects import NO_DEFECT
-from simulator.world.forced import find_forced_outcome
 from tracker.errors import UsageError
 from tracker.status import Channel, Reason
 from workers.gateways.base import load_gateway_kind

@@ -196,6 +196,11 @@ class _RunRecorder:
                 seed=plan.seed,
                 behaviour=gateway,
                 engagement=rates.get(Channel.EMAIL, plan.engagement),
+                has_imported_recipients=any(
+                    campaign.audience.is_imported
+                    for campaign in self._scenario.campaigns
+                    if campaign.gateway_key == key
+                ),
             )
             with self._database.write() as connection:
                 self._gateways[key] = registration.record_gateway(

@@ -1,64 +1,18 @@
-"""Addresses and mobile numbers that force an outcome, for demos and tests.
-
-The domain is reserved (RFC 2606). The Australian regulator reserves the mobile numbers for
-fiction (ACMA, "Phone numbers for use in TV shows, films and creative works").
-"""
+"""What follows from a forced outcome: engagement, and a gateway that breaks."""
 
 import os
-import re
 import signal
 import time
-from enum import IntEnum
 from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tracker.status import IMPLIED_ENGAGEMENTS, Channel, Engagement, Reason, Status
-
-FORCED_OUTCOME_DOMAIN = "simulator.example"
+from simulator.forced import ForcedOutcome
+from tracker.status import IMPLIED_ENGAGEMENTS, Engagement, Reason
 
 MEMORY_CHUNK_BYTES = 64 << 20
 """Bytes that the poison of an address takes at a time."""
-
-_EMAIL_PATTERN = re.compile(r"[^@\s]+@[^@\s.]+(\.[^@\s.]+)+")
-
-
-class ForcedOutcome(IntEnum):
-    """An outcome that a recipient's address forces. The ledger stores the codes."""
-
-    BOUNCE = 1
-    SOFTBOUNCE = 2
-    NOTDELIVERED = 3
-    LOST = 4
-    DELIVERED = 5
-    OPEN = 6
-    CLICK = 7
-    SPAM = 8
-    UNSUBSCRIBE = 9
-    POISON_RAISE = 10
-    POISON_HANG = 11
-    POISON_KILL = 12
-    POISON_MEMORY = 13
-
-    @property
-    def local_part(self) -> str:
-        """The part of an email address before the @, without a tag."""
-        return self.name.lower().replace("_", "-")
-
-    @property
-    def status(self) -> Status:
-        """The status that each attempt leads to. LOST is delivered, but no receipt says so."""
-        match self:
-            case ForcedOutcome.BOUNCE:
-                return Status.HARD_BOUNCED
-            case ForcedOutcome.SOFTBOUNCE:
-                return Status.SOFT_BOUNCED
-            case ForcedOutcome.NOTDELIVERED:
-                return Status.NOT_DELIVERED
-            case _:
-                return Status.DELIVERED
-
 
 _ENGAGEMENT_BY_OUTCOME = MappingProxyType(
     {
@@ -69,19 +23,6 @@ _ENGAGEMENT_BY_OUTCOME = MappingProxyType(
     }
 )
 
-OUTCOME_BY_MOBILE = MappingProxyType(
-    {
-        "+61491570156": ForcedOutcome.BOUNCE,
-        "+61491570157": ForcedOutcome.SOFTBOUNCE,
-        "+61491570158": ForcedOutcome.NOTDELIVERED,
-        "+61491570159": ForcedOutcome.LOST,
-        "+61491570110": ForcedOutcome.DELIVERED,
-    }
-)
-"""Outcomes by E.164 number. SMS has no engagement."""
-
-_OUTCOME_BY_LOCAL_PART = {outcome.local_part: outcome for outcome in ForcedOutcome}
-
 REASON_BY_POISON = MappingProxyType(
     {
         ForcedOutcome.POISON_RAISE: Reason.STEP_FAILED,
@@ -91,22 +32,6 @@ REASON_BY_POISON = MappingProxyType(
     }
 )
 """Outcomes that break the gateway before it accepts anything, with the reason for Not Sent."""
-
-
-def find_forced_outcome(channel: Channel, recipient: str) -> ForcedOutcome | None:
-    """Return the outcome that a recipient forces, or None.
-
-    A tag keeps addresses apart: `bounce+7@simulator.example`. A malformed email address bounces
-    hard, because a gateway can do nothing else with it.
-    """
-    if channel is Channel.SMS:
-        return OUTCOME_BY_MOBILE.get(recipient)
-    if _EMAIL_PATTERN.fullmatch(recipient) is None:
-        return ForcedOutcome.BOUNCE
-    local_part, _, domain = recipient.rpartition("@")
-    if domain.lower() != FORCED_OUTCOME_DOMAIN:
-        return None
-    return _OUTCOME_BY_LOCAL_PART.get(local_part.partition("+")[0].lower())
 
 
 def derive_forced_engagement(forced: NDArray[np.int8]) -> dict[Engagement, NDArray[np.bool_]]:

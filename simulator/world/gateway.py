@@ -5,12 +5,13 @@ and send faulty receipts.
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import timedelta
 
 import numpy as np
 from numpy.typing import NDArray
 
+from simulator.forced import ForcedOutcome, find_forced_outcome
 from simulator.schema import migrate_simulator_tables
 from simulator.values import ScenarioSection
 from simulator.world import ledger
@@ -25,7 +26,6 @@ from simulator.world.engagement import (
 from simulator.world.forced import (
     REASON_BY_POISON,
     derive_forced_engagement,
-    find_forced_outcome,
     trigger_poison,
 )
 from simulator.world.gateway_response import (
@@ -55,6 +55,9 @@ from workers.gateways.base import (
 REJECTION_RETRY_DELAY = timedelta(seconds=1)
 """Simulated time after which a rejected message may be submitted again."""
 
+MALFORMED_EXPLANATION = "5.1.3 invalid address"
+"""Cause of the bounce of a malformed address (RFC 3463), as a mail server would give it."""
+
 NEVER_DELIVERED = np.int64(-(2**62))
 """Delivery instant of a message that reaches no recipient."""
 
@@ -68,6 +71,8 @@ class SimulatedGatewaySettings(ScenarioSection):
     """What the gateway does."""
     engagement: EngagementRates = EngagementRates()
     """What recipients do."""
+    has_imported_recipients: bool = False
+    """Whether any recipient comes from an audience file, so that addresses may be malformed."""
 
 
 class SimulatedGateway:
@@ -144,11 +149,23 @@ class SimulatedGateway:
             )
             for attempt, by_number in bounces.items()
         }
+        malformed = self._find_malformed(campaign, [receipts[at].number for at in positions])
         for position in positions:
             receipt = explained[position]
             detail = explanations[receipt.attempt][receipt.number]
+            if receipt.number in malformed:
+                detail = MALFORMED_EXPLANATION
             explained[position] = receipt._replace(detail=detail)
         return explained
+
+    def _find_malformed(self, campaign: Campaign, bounced: Sequence[int]) -> Collection[int]:
+        """Return which bounced messages have a malformed address; only files have such ones."""
+        if not bounced or not self._settings.has_imported_recipients:
+            return ()
+        forced = ledger.read_forced_outcomes(
+            self._database, campaign.id, min(bounced), max(bounced)
+        )
+        return {number for number, code in forced.items() if code == ForcedOutcome.MALFORMED}
 
     def engagement(
         self, batch: Batch, delivered: DeliveredMessages, since: Instant, now: Instant

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulator.draws import DrawPurpose, draw_uniforms
+from simulator.forced import ForcedOutcome
 from simulator.world.behaviour import GatewayBehaviour
-from simulator.world.forced import ForcedOutcome
 from simulator.world.outcomes import draw_latencies, draw_outcomes
 from tracker.status import Status
 

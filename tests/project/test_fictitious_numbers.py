@@ -4,7 +4,7 @@ import re
 
 import phonenumbers
 
-from simulator.world.forced import OUTCOME_BY_MOBILE
+from simulator.forced import OUTCOME_BY_MOBILE
 from tests.support.paths import ROOT
 from workers.mobile import RESERVED_FOR_FICTION
 

@@ -49,6 +49,7 @@ REASONS = """
     system_error           rule_failed                any
     system_error           step_failed                any
     internally_suppressed  custom_rule                any
+    internally_suppressed  duplicate_recipient        suppress
 """
 
 

@@ -63,3 +63,9 @@ def message_limit(candidate: Candidate, now: datetime) -> bool:
 def subscription_service(candidate: Candidate, now: datetime) -> bool:
     """Block if the subscription service gave no answer for the customer after retries."""
     return ServiceName.SUBSCRIPTION in candidate.failed
+
+
+@check(Reason.DUPLICATE_RECIPIENT, step=Step.SUPPRESS, order=80)
+def duplicate_recipient(candidate: Candidate, now: datetime) -> bool:
+    """Block if an earlier customer of the audience has the same address and gets the message."""
+    return candidate.is_duplicate

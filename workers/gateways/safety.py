@@ -19,6 +19,7 @@ from tracker.record.receipts import Receipt
 from tracker.settings import load_settings
 from tracker.status import Channel, Status
 from tracker.store.database import Database
+from workers.addresses import parse_address
 from workers.gateways.base import (
     DeliveredMessages,
     Gateway,
@@ -41,7 +42,9 @@ def is_reserved(channel: Channel, recipient: str) -> bool:
     """Return whether an email address or E.164 number can't belong to a person."""
     if channel is Channel.SMS:
         return RESERVED_FOR_FICTION.fullmatch(recipient) is not None
-    labels = recipient.rpartition("@")[2].strip().rstrip(".").lower().split(".")
+    address = parse_address(recipient)
+    domain = (recipient if address is None else address.text).rpartition("@")[2]
+    labels = domain.strip().rstrip(".").lower().split(".")
     return labels[-1] in RESERVED_TOP_LEVEL_DOMAINS or ".".join(labels[-2:]) in RESERVED_DOMAINS
 
 

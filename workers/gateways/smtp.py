@@ -19,6 +19,7 @@ from tracker.record.engagement import EngagementEvent
 from tracker.record.receipts import Receipt
 from tracker.status import Channel
 from tracker.store.database import Database
+from workers.addresses import parse_address
 from workers.gateways.base import (
     DeliveredMessages,
     GatewayUnavailable,
@@ -28,7 +29,7 @@ from workers.gateways.base import (
 )
 from workers.gateways.replies import SubmissionReplies
 from workers.gateways.smtp_connection import SmtpConnection, SmtpReply
-from workers.gateways.smtp_settings import is_mailbox, load_smtp_settings
+from workers.gateways.smtp_settings import load_smtp_settings
 
 MAX_CALL_SECONDS = 20.0
 """Time after which a call sends no more messages. A step has 60 seconds; the remaining messages
@@ -87,13 +88,14 @@ class SmtpGateway:
         return PollResult(())
 
     def _send(self, campaign: Campaign, number: int, recipient: str) -> SmtpReply:
-        if not is_mailbox(recipient):
+        address = parse_address(recipient)
+        if address is None:
             return INVALID_ADDRESS_REPLY
         try:
-            content = self._build_message(campaign, number, recipient)
+            content = self._build_message(campaign, number, address.text)
         except (ValueError, IndexError, AttributeError):  # the email package can't parse it
             return INVALID_ADDRESS_REPLY
-        return self._connection.send(recipient, content)
+        return self._connection.send(address.text, content)
 
     def _build_message(self, campaign: Campaign, number: int, recipient: str) -> bytes:
         message = EmailMessage(policy=WIRE_FORMAT.clone(utf8=not recipient.isascii()))

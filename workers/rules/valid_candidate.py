@@ -63,7 +63,7 @@ FIELDS_BY_PART: Mapping[str, tuple[str, ...]] = {
     "coupon": Coupon._fields,
     "campaign": tuple(field.name for field in fields(Campaign) if field.name != "organization"),
     "organization": tuple(field.name for field in fields(Organization)),
-    "candidate": ("subscription", "coupon", "referral", "recent", "failed"),
+    "candidate": ("subscription", "coupon", "referral", "recent", "failed", "is_duplicate"),
 }
 """The fields of each part of a candidate. A name belongs to the first part that has it."""
 

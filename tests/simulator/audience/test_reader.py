@@ -89,8 +89,28 @@ def test_a_row_is_imported(path: Path) -> None:
             coupon_expires="2031-01-31",
             coupon_redeemed=True,
             custom='{"field:Birth Day": "1 May", "field:region": "GB", "tag:language": "pt"}',
+            email_key="ana@example.com",
+            mobile_key="+447700900123",
         )
     ]
+
+
+@pytest.mark.parametrize(
+    ("email", "mobile", "keys"),
+    [
+        ("Ana+x@EXAMPLE.com", "07700 900123", ("ana+x@example.com", "+447700900123")),
+        ("ana@example", "12", (None, None)),
+        ("Bounce+7@simulator.example", "+61491570156", (None, None)),
+        ("ana@simulator.example", "+61491570006", ("ana@simulator.example", "+61491570006")),
+        ("", "", (None, None)),
+    ],
+)
+def test_addresses_and_numbers_have_keys_unless_they_are_never_compared(
+    path: Path, email: str, mobile: str, keys: tuple[str | None, str | None]
+) -> None:
+    [customer] = rows_of(path, f"customer_id,email,mobile,region\nC1,{email},{mobile},GB\n")
+    assert isinstance(customer, CustomerRecord)
+    assert (customer.email_key, customer.mobile_key) == keys
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from simulator.audience.row_parser import CustomerRecord
+from simulator.forced import ForcedOutcome
 from simulator.oracle.oracle import Oracle, build_oracles, predict_withheld
 from simulator.scenario.gateways import GatewaySection
 from simulator.scenario.plan import PlannedCampaign
@@ -29,7 +30,6 @@ from simulator.world.defects import (
     draw_defects,
     explain_unplantable,
 )
-from simulator.world.forced import ForcedOutcome
 from simulator.world.gateway import SimulatedGateway, SimulatedGatewaySettings
 from tests.support.customers import PLAIN
 from tests.support.factory import (

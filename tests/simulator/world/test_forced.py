@@ -3,17 +3,19 @@
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
-from simulator.world.forced import (
+from simulator.forced import (
     FORCED_OUTCOME_DOMAIN,
     OUTCOME_BY_MOBILE,
-    REASON_BY_POISON,
     ForcedOutcome,
     find_forced_outcome,
 )
+from simulator.world.forced import REASON_BY_POISON
 from tests.support.inline_runs import assert_passed, build_campaign, build_scenario, run_scenario
 from tracker.status import Channel, Status
 from tracker.store.database import Database
+from tracker.store.schema.messages import transition_details
 from workers.mobile import to_e164
 
 
@@ -40,7 +42,7 @@ def test_a_local_part_forces_an_outcome_at_the_reserved_domain_only(
         "o'brien@example.com",
         "søren@example.dk",
         "anna@münchen.example",
-        "1@2.3",
+        "1@2.example",
     ],
 )
 def test_well_formed_addresses_force_nothing(address: str) -> None:
@@ -66,7 +68,7 @@ def test_well_formed_addresses_force_nothing(address: str) -> None:
     ],
 )
 def test_malformed_addresses_bounce(address: str) -> None:
-    assert find_forced_outcome(Channel.EMAIL, address) is ForcedOutcome.BOUNCE
+    assert find_forced_outcome(Channel.EMAIL, address) is ForcedOutcome.MALFORMED
 
 
 @pytest.mark.parametrize("number", ["+447700900000", "anna"])
@@ -100,12 +102,31 @@ def test_messages_end_as_their_addresses_force_it(database: Database, tmp_path: 
     assert {
         status: report.count_messages(status) for status in Status if report.count_messages(status)
     } == {
-        Status.HARD_BOUNCED: 1,
+        Status.HARD_BOUNCED: 2,
         Status.SOFT_BOUNCED: 1,
         Status.NOT_DELIVERED: 1,
         Status.IN_GATEWAY: 1,
         Status.DELIVERED: 5,
     }
+
+
+def test_malformed_addresses_bounce_as_a_mail_server_would_say_it(
+    database: Database, tmp_path: Path
+) -> None:
+    rows = ["anna@shop..example", "anna@shop.example", "bounce@simulator.example"]
+    (tmp_path / "people.csv").write_text(
+        "customer_id,email\n" + "".join(f"{row},{row}\n" for row in rows)
+    )
+    scenario = build_scenario(build_campaign(audience="people.csv"), path=tmp_path / "test.toml")
+    assert_passed(run_scenario(database, scenario, tmp_path))
+    details = transition_details.c
+    with database.read() as connection:
+        bounces = connection.execute(
+            sa.select(details.number, details.detail).order_by(details.number)
+        ).all()
+    assert [number for number, _ in bounces] == [0, 2]
+    assert bounces[0].detail == "5.1.3 invalid address"
+    assert bounces[1].detail in ("5.1.1 unknown recipient", "5.1.2 unknown domain")
 
 
 @pytest.mark.parametrize(("number", "outcome"), OUTCOME_BY_MOBILE.items())

@@ -416,8 +416,8 @@ def test_the_head_is_the_newest_revision_and_files_are_named_after_revisions(
 
 
 HEAD_DIGESTS = {
-    "tracker": ("0003_initial", "aa6fc927f82f7faa"),
-    "simulator": ("0003_initial", "bf84eafdcd35120c"),
+    "tracker": ("0004_initial", "25ea3f58ac84310f"),
+    "simulator": ("0004_initial", "4426414acb4ca98e"),
 }
 """The head of each layer, and the digest of its file."""
 

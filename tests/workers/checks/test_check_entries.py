@@ -122,7 +122,7 @@ def test_the_decorator_makes_a_check(reason: Reason | str, step: Step | str) -> 
             "zzz",
             "suppress",
             rule,
-            "'zzz'; expected one of 25, such as organization_disabled, configuration or",
+            "'zzz'; expected one of 26, such as organization_disabled, configuration or",
             id="unknown reason",
         ),
         pytest.param(

@@ -97,6 +97,8 @@ EXAMPLES = (
     passes("subscription_service", "answered"),
     passes("subscription_service", "another failed", **failing(ServiceName.COUPON)),
     blocks("subscription_service", "failed", **failing(ServiceName.SUBSCRIPTION)),
+    passes("duplicate_recipient", "first of its address"),
+    blocks("duplicate_recipient", "a later one", is_duplicate=True),
     blocks("email_missing", "none", email=None),
     blocks("email_missing", "empty", email=""),
     passes("email_missing", "malformed is not missing", email="anna"),
@@ -253,6 +255,7 @@ candidates = st.builds(
     st.none() | st.builds(Coupon, texts, dates, flags),
     texts,
     st.frozensets(st.sampled_from(ServiceName), max_size=2),
+    flags,
 )
 
 batches = st.lists(candidates, min_size=1, max_size=12).map(

@@ -218,6 +218,34 @@ def test_an_invalid_address_bounces_before_the_server_sees_it(
     assert [mail["to"] for mail in server.accepted] == ["ann@shop.internal"]
 
 
+def test_an_internationalized_domain_is_sent_in_ascii(
+    database: Database, serve: Callable[..., SmtpServerProcess]
+) -> None:
+    """A server without SMTPUTF8 accepts it so. The local part keeps its case."""
+    server = serve()
+    batch = make_ready_batch(database, "Ann.O'Brien@BÜCHER.internal", '"ann b"@shop.internal')
+    run_step(database, batch, Step.SUBMIT, open_gateway("smtp", "{}", database))
+    assert [mail["to"] for mail in server.accepted] == [
+        "Ann.O'Brien@xn--bcher-kva.internal",
+        '"ann b"@shop.internal',
+    ]
+    assert server.accepted[0]["headers"]["To"] == "Ann.O'Brien@xn--bcher-kva.internal"
+
+
+@pytest.mark.parametrize(
+    "address", ["ann@shop..internal", ".ann@shop.internal", "ann@shop.internal,bo@shop.internal"]
+)
+def test_a_malformed_address_bounces_without_a_connection(
+    database: Database, monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
+    monkeypatch.setenv("SENDTRACE_SMTP_HOST", "no-server.invalid")
+    monkeypatch.setenv("SENDTRACE_SMTP_FROM", "news@shop.internal")
+    batch = make_ready_batch(database, address)
+    run_step(database, batch, Step.SUBMIT, SmtpGateway("{}", database))
+    assert read_states(database, batch) == {0: in_status(HARD_BOUNCED)}
+    assert read_details(database, batch, 0)[0].startswith("553 5.1.3")  # type: ignore[union-attr]
+
+
 @pytest.mark.parametrize("name", ["drop", "stall"])
 def test_a_message_that_breaks_the_connection_affects_no_other_message(
     database: Database, serve: Callable[..., SmtpServerProcess], name: str
@@ -565,6 +593,8 @@ def test_a_gateway_that_reaches_people_must_be_allowed_by_name(
         (Channel.EMAIL, "ann@shop.test", True),
         (Channel.EMAIL, "ann@shop.invalid", True),
         (Channel.EMAIL, "ann@localhost", True),
+        (Channel.EMAIL, "ann@ｅxample.com", True),
+        (Channel.EMAIL, "ann@bücher.test", True),
         (Channel.EMAIL, "ann@shop.internal", False),
         (Channel.EMAIL, "ann@notexample.com", False),
         (Channel.EMAIL, "example.com@shop.internal", False),

@@ -133,13 +133,34 @@ customers = Table(
     Column("custom", Text, nullable=False, server_default=text("'{}'")),
     Column("hard_bounces_sms", Integer, nullable=False, server_default=text("0")),
     Column("soft_bounces_sms", Integer, nullable=False, server_default=text("0")),
+    Column("email_key", Text),
+    Column("mobile_key", String(16)),
     # In this order, so that no query planner uses its index to find customers by number.
     UniqueConstraint("customer_id", "audience_id"),
     CheckConstraint("hard_bounces_email >= 0", name="hard_bounces"),
     CheckConstraint("soft_bounces_email >= 0", name="soft_bounces"),
     sqlite_with_rowid=False,
     comment="A person in an audience, numbered within it. mobile_e164: null where mobile isn't a"
-    " valid number. custom: a JSON object of tag:NAME and field:NAME.",
+    " valid number. custom: a JSON object of tag:NAME and field:NAME. email_key, mobile_key: the"
+    " address and the number as they are compared; null where they aren't: for generated customers,"
+    " malformed addresses, and recipients that force an outcome.",
+)
+
+shared_addresses = Table(
+    "shared_addresses",
+    metadata,
+    Column("audience_id", ForeignKey("audiences.id"), primary_key=True),
+    Column("channel", String(8), primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("organization_id", ForeignKey("organizations.id"), nullable=False),
+    Column("address", Integer, nullable=False),
+    Column("is_duplicate", Boolean, nullable=False),
+    Index(None, "organization_id", "channel", "address"),
+    CheckConstraint(f"channel IN ({sql_string_list(Channel)})", name="channel"),
+    sqlite_with_rowid=False,
+    comment="Customers whose address or number other customers of the organization have, too."
+    " address: the same for all of them on the channel. is_duplicate: an earlier customer of the"
+    " audience has it and gets the message.",
 )
 
 coupon_series = Table(

@@ -6,7 +6,7 @@ Written out instead of derived from the vocabulary, so that it stays the same wh
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0003_initial"
+revision = "0004_initial"
 down_revision = None
 
 POSTGRESQL_TRIGGER = (
@@ -37,14 +37,14 @@ VIEWS = (
     """\
 CREATE VIEW messages_by_name AS
 SELECT campaigns.name AS campaign, campaigns.run_id AS run, messages.number, attempt,
-    CASE status WHEN 0 THEN 'queued' WHEN 1 THEN 'about_to_be_sent' WHEN 2 THEN 'not_sent' WHEN 3 THEN 'in_gateway' WHEN 4 THEN 'soft_bounced' WHEN 5 THEN 'not_delivered' WHEN 6 THEN 'delivered' WHEN 7 THEN 'hard_bounced' END AS status, CASE reason WHEN 1 THEN 'organization_disabled' WHEN 2 THEN 'configuration' WHEN 3 THEN 'unsubscribed' WHEN 4 THEN 'ndnc' WHEN 5 THEN 'bounced_repeatedly' WHEN 6 THEN 'message_limit' WHEN 7 THEN 'out_of_credit' WHEN 8 THEN 'email_missing' WHEN 9 THEN 'mobile_missing_or_invalid' WHEN 10 THEN 'not_in_loyalty_program' WHEN 11 THEN 'coupon_configuration' WHEN 12 THEN 'coupon_id_missing' WHEN 13 THEN 'coupon_date_format' WHEN 14 THEN 'coupon_expired' WHEN 15 THEN 'coupon_redeemed' WHEN 16 THEN 'data_missing' WHEN 17 THEN 'gateway_configuration' WHEN 18 THEN 'timeout' WHEN 19 THEN 'handler_not_found' WHEN 20 THEN 'coupon_issue' WHEN 21 THEN 'referral_service' WHEN 22 THEN 'subscription_service' WHEN 23 THEN 'rule_failed' WHEN 24 THEN 'step_failed' WHEN 25 THEN 'custom_rule' END AS reason
+    CASE status WHEN 0 THEN 'queued' WHEN 1 THEN 'about_to_be_sent' WHEN 2 THEN 'not_sent' WHEN 3 THEN 'in_gateway' WHEN 4 THEN 'soft_bounced' WHEN 5 THEN 'not_delivered' WHEN 6 THEN 'delivered' WHEN 7 THEN 'hard_bounced' END AS status, CASE reason WHEN 1 THEN 'organization_disabled' WHEN 2 THEN 'configuration' WHEN 3 THEN 'unsubscribed' WHEN 4 THEN 'ndnc' WHEN 5 THEN 'bounced_repeatedly' WHEN 6 THEN 'message_limit' WHEN 7 THEN 'out_of_credit' WHEN 8 THEN 'email_missing' WHEN 9 THEN 'mobile_missing_or_invalid' WHEN 10 THEN 'not_in_loyalty_program' WHEN 11 THEN 'coupon_configuration' WHEN 12 THEN 'coupon_id_missing' WHEN 13 THEN 'coupon_date_format' WHEN 14 THEN 'coupon_expired' WHEN 15 THEN 'coupon_redeemed' WHEN 16 THEN 'data_missing' WHEN 17 THEN 'gateway_configuration' WHEN 18 THEN 'timeout' WHEN 19 THEN 'handler_not_found' WHEN 20 THEN 'coupon_issue' WHEN 21 THEN 'referral_service' WHEN 22 THEN 'subscription_service' WHEN 23 THEN 'rule_failed' WHEN 24 THEN 'step_failed' WHEN 25 THEN 'custom_rule' WHEN 26 THEN 'duplicate_recipient' END AS reason
 FROM messages JOIN campaigns ON campaigns.id = messages.campaign_id
 """,
     """\
 CREATE VIEW transitions_by_name AS
 SELECT campaigns.name AS campaign, campaigns.run_id AS run, number, attempt,
     CASE previous WHEN 0 THEN 'queued' WHEN 1 THEN 'about_to_be_sent' WHEN 2 THEN 'not_sent' WHEN 3 THEN 'in_gateway' WHEN 4 THEN 'soft_bounced' WHEN 5 THEN 'not_delivered' WHEN 6 THEN 'delivered' WHEN 7 THEN 'hard_bounced' END AS previous, CASE status WHEN 0 THEN 'queued' WHEN 1 THEN 'about_to_be_sent' WHEN 2 THEN 'not_sent' WHEN 3 THEN 'in_gateway' WHEN 4 THEN 'soft_bounced' WHEN 5 THEN 'not_delivered' WHEN 6 THEN 'delivered' WHEN 7 THEN 'hard_bounced' END AS status,
-    CASE reason WHEN 1 THEN 'organization_disabled' WHEN 2 THEN 'configuration' WHEN 3 THEN 'unsubscribed' WHEN 4 THEN 'ndnc' WHEN 5 THEN 'bounced_repeatedly' WHEN 6 THEN 'message_limit' WHEN 7 THEN 'out_of_credit' WHEN 8 THEN 'email_missing' WHEN 9 THEN 'mobile_missing_or_invalid' WHEN 10 THEN 'not_in_loyalty_program' WHEN 11 THEN 'coupon_configuration' WHEN 12 THEN 'coupon_id_missing' WHEN 13 THEN 'coupon_date_format' WHEN 14 THEN 'coupon_expired' WHEN 15 THEN 'coupon_redeemed' WHEN 16 THEN 'data_missing' WHEN 17 THEN 'gateway_configuration' WHEN 18 THEN 'timeout' WHEN 19 THEN 'handler_not_found' WHEN 20 THEN 'coupon_issue' WHEN 21 THEN 'referral_service' WHEN 22 THEN 'subscription_service' WHEN 23 THEN 'rule_failed' WHEN 24 THEN 'step_failed' WHEN 25 THEN 'custom_rule' END AS reason, at AS microseconds_utc, step_id
+    CASE reason WHEN 1 THEN 'organization_disabled' WHEN 2 THEN 'configuration' WHEN 3 THEN 'unsubscribed' WHEN 4 THEN 'ndnc' WHEN 5 THEN 'bounced_repeatedly' WHEN 6 THEN 'message_limit' WHEN 7 THEN 'out_of_credit' WHEN 8 THEN 'email_missing' WHEN 9 THEN 'mobile_missing_or_invalid' WHEN 10 THEN 'not_in_loyalty_program' WHEN 11 THEN 'coupon_configuration' WHEN 12 THEN 'coupon_id_missing' WHEN 13 THEN 'coupon_date_format' WHEN 14 THEN 'coupon_expired' WHEN 15 THEN 'coupon_redeemed' WHEN 16 THEN 'data_missing' WHEN 17 THEN 'gateway_configuration' WHEN 18 THEN 'timeout' WHEN 19 THEN 'handler_not_found' WHEN 20 THEN 'coupon_issue' WHEN 21 THEN 'referral_service' WHEN 22 THEN 'subscription_service' WHEN 23 THEN 'rule_failed' WHEN 24 THEN 'step_failed' WHEN 25 THEN 'custom_rule' WHEN 26 THEN 'duplicate_recipient' END AS reason, at AS microseconds_utc, step_id
 FROM transitions JOIN campaigns ON campaigns.id = transitions.campaign_id
 """,
 )
@@ -165,6 +165,8 @@ def _create_catalog_tables() -> None:
         sa.Column("custom", sa.Text(), server_default=sa.text("'{}'"), nullable=False),
         sa.Column("hard_bounces_sms", sa.Integer(), server_default=sa.text("0"), nullable=False),
         sa.Column("soft_bounces_sms", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("email_key", sa.Text(), nullable=True),
+        sa.Column("mobile_key", sa.String(length=16), nullable=True),
         sa.CheckConstraint("hard_bounces_email >= 0", name=op.f("customers_hard_bounces_check")),
         sa.CheckConstraint("soft_bounces_email >= 0", name=op.f("customers_soft_bounces_check")),
         sa.ForeignKeyConstraint(
@@ -174,8 +176,39 @@ def _create_catalog_tables() -> None:
         sa.UniqueConstraint(
             "customer_id", "audience_id", name=op.f("customers_customer_id_audience_id_key")
         ),
-        comment="A person in an audience, numbered within it. mobile_e164: null where mobile isn't a valid number. custom: a JSON object of tag:NAME and field:NAME.",
+        comment="A person in an audience, numbered within it. mobile_e164: null where mobile isn't a valid number. custom: a JSON object of tag:NAME and field:NAME. email_key, mobile_key: the address and the number as they are compared; null where they aren't: for generated customers, malformed addresses, and recipients that force an outcome.",
         sqlite_with_rowid=False,
+    )
+    op.create_table(
+        "shared_addresses",
+        sa.Column("audience_id", sa.Integer(), nullable=False),
+        sa.Column("channel", sa.String(length=8), nullable=False),
+        sa.Column("number", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("organization_id", sa.Integer(), nullable=False),
+        sa.Column("address", sa.Integer(), nullable=False),
+        sa.Column("is_duplicate", sa.Boolean(), nullable=False),
+        sa.CheckConstraint(
+            "channel IN ('email', 'sms')", name=op.f("shared_addresses_channel_check")
+        ),
+        sa.ForeignKeyConstraint(
+            ["audience_id"], ["audiences.id"], name=op.f("shared_addresses_audience_id_fkey")
+        ),
+        sa.ForeignKeyConstraint(
+            ["organization_id"],
+            ["organizations.id"],
+            name=op.f("shared_addresses_organization_id_fkey"),
+        ),
+        sa.PrimaryKeyConstraint(
+            "audience_id", "channel", "number", name=op.f("shared_addresses_pkey")
+        ),
+        comment="Customers whose address or number other customers of the organization have, too. address: the same for all of them on the channel. is_duplicate: an earlier customer of the audience has it and gets the message.",
+        sqlite_with_rowid=False,
+    )
+    op.create_index(
+        op.f("shared_addresses_organization_id_channel_address_idx"),
+        "shared_addresses",
+        ["organization_id", "channel", "address"],
+        unique=False,
     )
     op.create_table(
         "coupon_series",
@@ -268,7 +301,7 @@ def _create_message_tables() -> None:
         sa.Column("reason", sa.SmallInteger(), server_default=sa.text("0"), nullable=False),
         sa.Column("attempt", sa.SmallInteger(), server_default=sa.text("0"), nullable=False),
         sa.CheckConstraint(
-            "(status = 2 AND reason IN (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25)) OR (status <> 2 AND reason = 0)",
+            "(status = 2 AND reason IN (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26)) OR (status <> 2 AND reason = 0)",
             name=op.f("messages_reason_check"),
         ),
         sa.CheckConstraint(
@@ -294,7 +327,7 @@ def _create_message_tables() -> None:
         sa.Column("at", sa.BigInteger(), nullable=False),
         sa.Column("step_id", sa.Integer(), nullable=False),
         sa.CheckConstraint(
-            "(status = 2 AND reason IN (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25)) OR (status <> 2 AND reason = 0)",
+            "(status = 2 AND reason IN (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26)) OR (status <> 2 AND reason = 0)",
             name=op.f("transitions_reason_check"),
         ),
         sa.CheckConstraint(
@@ -356,7 +389,7 @@ def _create_message_tables() -> None:
         sa.Column("attempt", sa.SmallInteger(), autoincrement=False, nullable=False),
         sa.Column("messages", sa.Integer(), nullable=False),
         sa.CheckConstraint(
-            "(status = 2 AND reason IN (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25)) OR (status <> 2 AND reason = 0)",
+            "(status = 2 AND reason IN (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26)) OR (status <> 2 AND reason = 0)",
             name=op.f("tallies_reason_check"),
         ),
         sa.CheckConstraint(
