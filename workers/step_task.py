@@ -14,7 +14,7 @@ from tracker.record.journal import Author
 from tracker.status import Step
 from tracker.text import format_fields
 from workers.chains import StepArguments, countdown, enqueue_step
-from workers.gateways.base import GatewayUnavailable
+from workers.gateways.base import UNAVAILABLE_WARNING, GatewayUnavailable
 from workers.runtime import resources
 from workers.steps.bisection import (
     SegmentFailed,
@@ -111,7 +111,7 @@ def restarting_while_gateway_unavailable(
             retry_in=f"{delay.total_seconds():.1f}s",
             error=error,
         )
-        logger.warning("gateway unavailable: %s", fields)
+        logger.warning(UNAVAILABLE_WARNING + "%s", fields)
         later = replace(
             arguments.first_try(),
             unavailable_count=count + 1,

@@ -14,6 +14,7 @@ from simulator.retry import retry_transient
 from simulator.run.driver_record import load_drivers, record_observations
 from simulator.run.judge import RecordedRun
 from simulator.run.observers.base import BackgroundObserver, RunObserver
+from simulator.run.observers.gateway_warnings import GatewayWarnings
 from simulator.run.observers.nightly import NightlyRollups
 from simulator.run.observers.ownership import OwnershipCheck
 from simulator.run.observers.progress import ProgressDisplay, open_display
@@ -144,6 +145,7 @@ class _RunDriver:
         observers.append(NightlyRollups(system.app, run, system.settings.zone, log))
         if system.worker is not None:
             observers.append(WorkerMonitor(system.worker, log))
+            observers.append(GatewayWarnings(system.worker.log, log))
         if self._options.should_record:
             observers.append(BackgroundObserver(self._sampler.run_until, "sampler"))
         if self._options.should_sweep:

@@ -76,6 +76,7 @@ def test_a_faulty_gateway_matches_its_prediction_with_each_fault_counted(shell: 
     [refused_calls] = read_rows(shell, "SELECT count(*) FROM gateway_refused_calls")
     # Twenty batches back off for five seconds, and call at most once a second.
     assert 0 < gateway["refused_calls"] == refused_calls[0] < 20 * 6
+    assert 'error="GatewayUnavailable: simulated outage of the gateway"' in run.stderr
     assert shell.run("verify").returncode == 0
 
 

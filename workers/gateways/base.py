@@ -30,6 +30,10 @@ class GatewayUnavailable(SendtraceError):
     """A gateway can't be reached for now; the worker repeats the call later."""
 
 
+UNAVAILABLE_WARNING = "gateway unavailable: "
+"""The beginning of the warning in a worker's log that names the cause."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Submission:
     """Messages of one campaign that are submitted together, all on the same attempt.

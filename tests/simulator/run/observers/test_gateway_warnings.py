@@ -1,0 +1,41 @@
+"""The warnings of a worker that a run shows."""
+
+from pathlib import Path
+
+import pytest
+
+from simulator.run.observers import gateway_warnings
+from simulator.run.observers.base import RunProgress, RunSnapshot
+from simulator.run.observers.gateway_warnings import GatewayWarnings
+
+SNAPSHOT = RunSnapshot(reports=(), progress=RunProgress(0, 0, 0, 0), planned=0)
+
+
+def format_warning(batch: int) -> str:
+    return f'gateway unavailable: campaign=1 batch={batch} error="554 relaying denied"'
+
+
+def test_the_cause_of_an_unavailable_gateway_is_shown_once_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log, shown = tmp_path / "worker.log", list[str]()
+    warnings = GatewayWarnings(log, shown.append)
+
+    def write(text: str) -> None:
+        with log.open("a") as file:
+            file.write(text)
+        warnings.ticked(SNAPSHOT)
+
+    warnings.ticked(SNAPSHOT)
+    write("[INFO/MainProcess] ready\n[WARNING/Worker-1] gateway unavail")
+    assert shown == [], "no log, other lines, and half a line"
+    write(f"able: other\n[WARNING/Worker-1] {format_warning(2)}\n[INFO/Worker-1] retry\n")
+    write(f"[WARNING/Worker-1] {format_warning(3)}\n")
+    assert shown == [format_warning(2)], "the next one is too soon"
+    monkeypatch.setattr(gateway_warnings, "WARNING_INTERVAL_SECONDS", 0.0)
+    later = GatewayWarnings(log, shown.append)
+    later.ticked(SNAPSHOT)
+    log.write_text(f"[WARNING/Worker-1] {format_warning(4)}\n")
+    later.ticked(SNAPSHOT)
+    later.ticked(SNAPSHOT)
+    assert shown[1:] == [format_warning(3), format_warning(4)], "the log was replaced"
