@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+import celeryconfig
 from tests.support.compose import FILE, MissingVariable, read_services
 from tests.support.paths import ROOT
 from workers.queues import QUEUES
@@ -50,6 +51,12 @@ def test_each_queue_is_served_by_one_service_and_each_can_grow() -> None:
     for name in served:
         # A second container of a service can have neither the name nor the port of the first.
         assert not {"container_name", "ports"} & set(SERVICES[name])
+
+
+@pytest.mark.parametrize("queue", QUEUES)
+def test_a_worker_that_is_stopped_may_finish_its_steps(queue: str) -> None:
+    service = SERVICES[f"worker-{queue.replace('_', '-')}"]
+    assert int(service["stop_grace_period"].removesuffix("s")) > celeryconfig.task_time_limit
 
 
 @pytest.mark.parametrize("name", STARTED_SERVICES)
