@@ -8,8 +8,17 @@ from tracker.text import format_fields
 
 START_LINE, READY_LINE = "Valkey is starting", "Ready to accept connections"
 
-DAMAGE_PATTERN = re.compile(r"# .*(append only file|AOF|RDB)|FATAL AOF MANIFEST FILE ERROR")
-"""Warnings of a server that can't load its append-only file, or the snapshot at its beginning."""
+DAMAGE_PATTERN = re.compile(
+    r"# (Bad file format|Unexpected end of file|Unrecoverable error|Error) reading "
+    r"|# (Internal error in|Wrong) RDB "
+    r"|# Unable to obtain the AOF file .* No such"
+    r"|# Fatal error: the truncated file is not the last file"
+    r"|FATAL AOF MANIFEST FILE ERROR"
+)
+"""Warnings of a server that found its files incomplete or unreadable.
+
+Files that the server may not open, or has no space to write, aren't damaged.
+"""
 
 
 def set_damaged_data_aside(data: Path, log: Path) -> str | None:

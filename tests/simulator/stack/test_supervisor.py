@@ -239,6 +239,17 @@ READY = "1:M * Ready to accept connections unix\n"
             f"{STARTED}1:M * RDB is base AOF\n1:M # Failed opening Unix socket: bind",
             False,
         ),
+        (f"{STARTED}1:M # Fatal error: the truncated file is not the last file", True),
+        (
+            f"{STARTED}1:M # Fatal error: can't open the AOF manifest file a.manifest for reading:"
+            " Permission denied",
+            False,
+        ),
+        (
+            f"{STARTED}1:M # Error trying to write the temporary AOF manifest file a.manifest:"
+            " No space left on device",
+            False,
+        ),
         (f"{STARTED}1:M # Bad file format reading the append only file\n{STARTED}{READY}", False),
         (f"{STARTED}{READY}1:M # Background AOF rewrite terminated by signal 9", False),
     ],
