@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, f
 
 from tracker.clock import Instant, to_datetime
 from tracker.errors import UsageError
+from tracker.loopback import is_loopback
 
 ENVIRONMENT_PREFIX = "SENDTRACE_"
 
@@ -40,6 +41,8 @@ class Settings(BaseModel):
     """Whether viewers of the live page may unmask addresses and mobile numbers."""
     flower_url: str | None = None
     flower_address: str = "127.0.0.1"
+    flower_auth: SecretStr | None = None
+    """USER:PASSWORD for Flower, several separated by commas."""
     flower_port: int = Field(default=5555, ge=1, le=65_535)
 
     @field_validator("flower_port", mode="before")
@@ -85,6 +88,14 @@ class Settings(BaseModel):
     def logs(self) -> Path:
         """The folder of the log files."""
         return self.home / "logs"
+
+    def check_flower_address(self, address: str) -> None:
+        """Raise `UsageError` for a public address of Flower without a password."""
+        if self.flower_auth is None and not is_loopback(address):
+            raise UsageError(
+                f"Flower's address {address}: reachable without a password; set"
+                " SENDTRACE_FLOWER_AUTH=user:password"
+            )
 
     def prepare_home(self) -> None:
         """Create the state folder; raise `UsageError` if it can't be written."""

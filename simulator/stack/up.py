@@ -72,6 +72,7 @@ def run_stack(settings: Settings, ports: StackPorts, processes: int) -> None:
         StackNotReady: a part of the stack didn't answer in time.
     """
     check_address(ports.host, settings.token)
+    settings.check_flower_address(ports.flower_host)
     settings.prepare_home()
     with ExitStack() as stack:
         for host, port in ((ports.host, ports.web_port), (ports.flower_host, ports.flower_port)):

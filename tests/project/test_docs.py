@@ -139,7 +139,7 @@ def test_environment_variables_are_documented() -> None:
     settings = set(re.findall(r"\b[a-z]+(?:_[a-z]+)*\b", text))
     keys = {name.removeprefix("SENDTRACE_").removeprefix("SMTP_").lower() for name in documented}
     used_elsewhere = {"stage", "from", "test_postgresql_url", "test_schedules"}
-    used_elsewhere |= {"flower_auth", "flower_max_tasks"}
+    used_elsewhere |= {"flower_max_tasks"}
     assert keys - settings - used_elsewhere == set()
 
 

@@ -11,6 +11,7 @@ from runpy import run_path
 
 import celery.bin.celery
 import pytest
+from flower.options import default_options as options
 
 import workers
 from simulator.stack.commands import PYTHON_MODULE, worker_command
@@ -141,44 +142,55 @@ FLOWER_CONFIG = str(Path(workers.__path__[0]) / "flowerconfig.py")
 
 
 @pytest.fixture
-def flower_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+def flower_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[pytest.MonkeyPatch]:
     monkeypatch.setenv("SENDTRACE_HOME", str(tmp_path))
     monkeypatch.setenv("SENDTRACE_BROKER_URL", "redis://here")
-    return monkeypatch
+    defaults = options.as_dict()
+    yield monkeypatch
+    for name, value in defaults.items():
+        options[name] = value
+    ignore_foreign_settings()  # the configuration has set some
 
 
 def test_variables_of_sendtrace_set_flower(flower_environment: pytest.MonkeyPatch) -> None:
     for name, value in {
         "MAX_TASKS": "5",
-        "AUTH": "ann:secret",
+        "AUTH": "ann:secret,bob:secret",
+        "PERSISTENT": "no",
         "URL_PREFIX": "flower",
         "UNAUTHENTICATED_API": "true",
         "ADDRESS": "0.0.0.0",  # noqa: S104
         "URL": "http://flower.example",
         "PORT": "tcp://10.43.0.7:5555",
         "SERVICE_HOST": "10.43.0.7",
-        "NATURAL_TIME": "",
+        "TASKS_COLUMNS": "",
     }.items():
         flower_environment.setenv(f"SENDTRACE_FLOWER_{name}", value)
     flower_environment.setenv("FLOWER_UNAUTHENTICATED_API", "false")
-    flower_environment.setenv("FLOWER_SERVICE_HOST", "")
-    config = run_path(FLOWER_CONFIG)
-    assert (config["max_tasks"], config["basic_auth"]) == ("5", "ann:secret")
-    assert (config["url_prefix"], config["address"]) == ("flower", "0.0.0.0")  # noqa: S104
-    assert not {"port", "natural_time", "auth"} & config.keys()
+    run_path(FLOWER_CONFIG)
+    assert (options.max_tasks, options.persistent, options.port) == (5, False, 5555)
+    assert (options.basic_auth, options.auth) == (["ann:secret", "bob:secret"], "")
+    assert (options.url_prefix, options.address) == ("flower", "0.0.0.0")  # noqa: S104
+    assert options.tasks_columns.startswith("name,kwargs,"), "an empty variable is ignored"
     assert os.environ["FLOWER_UNAUTHENTICATED_API"] == "true"
 
 
+@pytest.mark.parametrize("is_option", [True, False])
 @pytest.mark.parametrize(
     ("address", "is_allowed"),
     [("127.0.0.2", True), ("::1", True), ("0.0.0.0", False)],  # noqa: S104
 )
 def test_flower_is_not_exposed_without_a_password(
-    flower_environment: pytest.MonkeyPatch, address: str, is_allowed: bool
+    flower_environment: pytest.MonkeyPatch, address: str, is_allowed: bool, is_option: bool
 ) -> None:
-    flower_environment.setenv("SENDTRACE_FLOWER_ADDRESS", address)
+    if is_option:
+        options.address = address
+    else:
+        flower_environment.setenv("SENDTRACE_FLOWER_ADDRESS", address)
     if is_allowed:
-        assert run_path(FLOWER_CONFIG)["address"] == address
+        run_path(FLOWER_CONFIG)
         return
     with pytest.raises(SystemExit, match="reachable without a password"):
         run_path(FLOWER_CONFIG)
