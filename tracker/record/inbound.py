@@ -126,17 +126,22 @@ def has_unapplied_reports(connection: Connection, batch: Batch, due_kind: DueKin
     return bool(connection.scalar(sa.select(unapplied)))
 
 
-def claim_reports(entry: Entry, due_kind: DueKind) -> ClaimedReports:
+def claim_reports(
+    entry: Entry, due_kind: DueKind, polled: Iterable[ReportItem] = ()
+) -> ClaimedReports:
     """Take all reports of a kind on an entry's batch out of the table, and return them.
 
     The entry holds the batch's row, so a report that comes now waits until the entry is recorded.
+
+    Args:
+        polled: items that a poll has just returned, which are treated like reported ones.
     """
     rows = entry.connection.execute(
         sa.select(reports.c.id, reports.c.received_at, reports.c.body)
         .where(_is_report(entry.batch, due_kind))
         .order_by(reports.c.id)
     ).all()
-    received_at: dict[ReportItem, Instant] = {}
+    received_at = dict.fromkeys(polled, SystemClock().now())
     if rows:
         is_read = reports.c.id.in_([row.id for row in rows])
         entry.connection.execute(sa.delete(reports).where(is_read))

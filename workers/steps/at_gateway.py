@@ -277,14 +277,14 @@ def engage(context: StepContext, gateway: Gateway) -> None:
     poll = gateway.engagement(context.batch, delivered, since, started_at)
     if poll.items or poll.next_poll_at != since or has_reports:
         with context.entry(Step.ENGAGE, started_at=started_at) as written:
-            reports = inbound.claim_reports(written, DueKind.ENGAGEMENT)
-            reached = set(delivered.numbers) if reports.received_at else set[int]()
-            events = {
+            reports = inbound.claim_reports(written, DueKind.ENGAGEMENT, poll.items)
+            reached = set(delivered.numbers)
+            events = [
                 event
                 for event in reports.received_at
                 if event.number in reached or event.kind in OPT_OUTS
-            }
-            engagement.record_engagement(written, [*poll.items, *events])
+            ]
+            engagement.record_engagement(written, events)
             replace_due_time(
                 written, DueKind.ENGAGEMENT, poll.next_poll_at, last_step_id=due_times.last_step_id
             )

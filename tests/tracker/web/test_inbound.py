@@ -25,14 +25,14 @@ from tests.support.factory import (
     step_context,
 )
 from tests.support.web import TOKEN, live_page_client
-from tracker.clock import from_seconds, to_datetime
+from tracker.clock import Instant, from_seconds, to_datetime
 from tracker.message_ids import MessageId, compute_digest
 from tracker.queries.report import make_reports
 from tracker.queries.timeline import read_timeline
 from tracker.record import inbound, receipts
 from tracker.record.catalog import Batch
 from tracker.record.due import DueKind
-from tracker.record.engagement import read_engagement_counts
+from tracker.record.engagement import EngagementEvent, read_engagement_counts
 from tracker.record.journal import Move, enqueue_batch, open_entry
 from tracker.record.rollup import roll_up_engagement
 from tracker.settings import Settings
@@ -394,6 +394,33 @@ def test_an_opt_out_counts_at_once_whether_the_message_arrived_or_not(
     with database.read() as connection:
         [report] = make_reports(connection, [batch.campaign])
     assert report.engagement == {Engagement.UNSUBSCRIBED: 1, Engagement.SPAM: 1}
+    assert find_violations(database, batch.campaign) == []
+
+
+class EagerGateway(SilentGateway):
+    """A gateway whose polls return an open of message 0, whatever the record says of it."""
+
+    def __init__(self, opened_at: Instant) -> None:
+        self._opened_at = opened_at
+
+    def engagement(self, *_: object) -> PollResult[Any]:
+        return PollResult([EngagementEvent(0, Engagement.OPENED, self._opened_at)], None)
+
+
+def test_polled_engagement_that_precedes_the_delivery_waits_for_it(
+    batch: Batch, client: TestClient, database: Database
+) -> None:
+    client.post("/api/receipts", json=[receipt(batch, 1)], headers=BEARER)
+    deliver(database, batch)
+    opened_at = batch.campaign.clock.now()
+    at_gateway.engage(step_context(database, batch), EagerGateway(opened_at))
+    client.post("/api/receipts", json=[receipt(batch, 0)], headers=BEARER)
+    deliver(database, batch)
+    at_gateway.engage(step_context(database, batch), SilentGateway())
+    roll_up_engagement(database, UTC)
+    with database.read() as connection:
+        [report] = make_reports(connection, [batch.campaign])
+    assert report.engagement == {Engagement.OPENED: 1}
     assert find_violations(database, batch.campaign) == []
 
 
