@@ -9,8 +9,9 @@ from benchmarks.context import CAMPAIGN_ID, DatabaseBenchmark
 from benchmarks.measures import Measure
 from simulator.cli.simulate import DEFAULT_BATCH_SIZE
 from tracker.clock import to_datetime
+from tracker.organizations import CouponSeries
 from tracker.queries.next_step import CHECK_STEPS
-from tracker.record.catalog import Campaign, CouponSeries, load_campaign
+from tracker.record.catalog import Campaign, load_campaign
 from tracker.store.database import Database
 from workers.candidates import load_candidates
 from workers.checks.base import checks_of

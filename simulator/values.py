@@ -10,6 +10,7 @@ from math import inf, isfinite
 from typing import Annotated
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -23,6 +24,7 @@ from pydantic import (
 from tracker.clock import to_microseconds
 from tracker.record.receipts import MAX_BOUNCE_LIMIT
 from tracker.store.schema.integers import MAX_INTEGER
+from tracker.text import MAX_TITLE_LENGTH, validate_title
 
 MAX_DURATION = timedelta(days=365)
 
@@ -173,6 +175,11 @@ Share = Annotated[float, Field(ge=0.0, le=1.0, strict=True)]
 Flag = Annotated[bool, Field(strict=True)]
 Count = Annotated[int, Field(ge=1, le=MAX_INTEGER, strict=True)]
 BounceLimit = Annotated[int, Field(ge=1, le=MAX_BOUNCE_LIMIT, strict=True)]
+Title = Annotated[
+    str,
+    AfterValidator(validate_title),
+    Field(strict=True, json_schema_extra={"minLength": 1, "maxLength": MAX_TITLE_LENGTH}),
+]
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 
 

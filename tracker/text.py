@@ -2,6 +2,7 @@
 
 import json
 import re
+import unicodedata
 from collections.abc import Sequence
 from difflib import get_close_matches
 
@@ -9,6 +10,11 @@ MAX_LISTED_CHOICES = 12
 """Number of choices up to which a message lists all of them."""
 
 MAX_SUGGESTIONS = 3
+
+MAX_TITLE_LENGTH = 200
+
+_JOINERS = frozenset("\u200c\u200d")
+"""Characters that shape letters and emoji of many scripts, and are invisible themselves."""
 
 
 def join_with_or(words: Sequence[str]) -> str:
@@ -40,9 +46,36 @@ def escape_control_characters(text: str) -> str:
     Names come from anywhere: a campaign's name must not be able to clear a terminal.
     """
     return "".join(
-        character if character.isprintable() or character == "\n" else repr(character)[1:-1]
+        character
+        if character.isprintable() or character == "\n" or character in _JOINERS
+        else repr(character)[1:-1]
         for character in text
     )
+
+
+def to_one_line(text: str) -> str:
+    """Return a text in one line: line ends, other control characters and gaps become a space."""
+    printable = "".join(" " if unicodedata.category(char) == "Cc" else char for char in text)
+    return " ".join(printable.split())
+
+
+def validate_title(title: str) -> str:
+    """Return a title in any script; raise `ValueError` unless it is one line of plain text.
+
+    Invisible characters could change the order of what people read, and line ends its place.
+    """
+    unusual = [char for char in title if _is_unusual(char)]
+    if unusual or not title.strip() or len(title) > MAX_TITLE_LENGTH:
+        cause = f", with {unusual[0]!a}" if unusual else ""
+        raise ValueError(
+            f"got {title[:MAX_TITLE_LENGTH]!a}{cause}; expected one line of 1 to {MAX_TITLE_LENGTH}"
+            " characters without control characters"
+        )
+    return title.strip()
+
+
+def _is_unusual(char: str) -> bool:
+    return unicodedata.category(char) in ("Cc", "Cf", "Cs", "Zl", "Zp") and char not in _JOINERS
 
 
 def describe_error(error: BaseException) -> str:

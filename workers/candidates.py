@@ -8,8 +8,9 @@ from typing import NamedTuple
 import sqlalchemy as sa
 
 from tracker.clock import Instant
+from tracker.organizations import Organization
 from tracker.record import allowance
-from tracker.record.catalog import Campaign, Organization
+from tracker.record.catalog import Campaign
 from tracker.status import Step
 from tracker.store.database import Database
 from tracker.store.schema.catalog import customers

@@ -26,6 +26,7 @@ from simulator.validation_errors import format_validation_errors
 from tracker.errors import UsageError
 from tracker.text import suggest_similar
 from workers.gateways.base import load_gateway_kind
+from workers.message.source import MessageSource
 from workers.plugins import PluginGroup, find_plugins, is_third_party
 
 
@@ -74,10 +75,16 @@ class Scenario:
 
     @property
     def source_files(self) -> list[Path]:
-        """The scenario file, the audience files and the files of expected outcomes."""
+        """The scenario file and all files that it names."""
         sources = (campaign.audience.source for campaign in self.campaigns)
         files = (source.source_files for source in sources if isinstance(source, AudienceFile))
-        return [self.path, *chain.from_iterable(files), *self.expected_files]
+        templates = (campaign.message_files for campaign in self.campaigns)
+        return [
+            self.path,
+            *chain.from_iterable(files),
+            *chain.from_iterable(templates),
+            *self.expected_files,
+        ]
 
     @property
     def expected_files(self) -> list[Path]:
@@ -127,14 +134,20 @@ def load_scenario(path: Path, *, seed: int | None = None, audience: Path | None 
 
 
 def parse_scenario(
-    text: str, path: Path, *, seed: int | None = None, audience: Path | None = None
+    text: str,
+    path: Path,
+    *,
+    seed: int | None = None,
+    audience: Path | None = None,
+    messages: Mapping[str, MessageSource] | None = None,
 ) -> Scenario:
-    """Return the scenario that a text describes; no file is read.
+    """Return the scenario that a text describes; only files of templates are read.
 
     Args:
         path: path of the file, for messages. Audience files are relative to its folder.
         seed: replaces the seed of the file.
         audience: audience file that replaces the customers of all campaigns.
+        messages: the messages of the campaigns by name, so that no file is read.
 
     Raises:
         InvalidScenario: names the file, the key and the expected value, one line an error.
@@ -146,7 +159,7 @@ def parse_scenario(
         file = ScenarioFile.model_validate(raw)
         if audience is not None:
             file = file.with_audience(audience.absolute())
-        return resolve_scenario(file, path=path, text=text)
+        return resolve_scenario(file, path=path, text=text, messages=messages)
     except ValidationError as error:
         lines = format_validation_errors(error, ScenarioFile)
         raise InvalidScenario("\n".join(f"{path}: {line}" for line in lines)) from None
@@ -154,7 +167,13 @@ def parse_scenario(
         raise InvalidScenario(f"{path}: {error}") from None
 
 
-def resolve_scenario(file: ScenarioFile, *, path: Path, text: str) -> Scenario:
+def resolve_scenario(
+    file: ScenarioFile,
+    *,
+    path: Path,
+    text: str,
+    messages: Mapping[str, MessageSource] | None = None,
+) -> Scenario:
     """Return the scenario that the tables of a file describe; `text` is the file's content.
 
     Raises:
@@ -166,7 +185,7 @@ def resolve_scenario(file: ScenarioFile, *, path: Path, text: str) -> Scenario:
         name=file.name,
         seed=file.seed,
         clock=file.clock,
-        campaigns=plan_campaigns(file, path.parent),
+        campaigns=plan_campaigns(file, path.parent, messages),
         faults=file.faults,
         thresholds=file.parse_thresholds(),
         expectations=file.parse_expectations(),

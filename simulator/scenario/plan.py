@@ -4,26 +4,34 @@ A scenario file is resolved once. Recording, driver, oracle and results are hand
 and never look anything up in the file again.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 
 from simulator.audience.formats import AudienceFile, AudienceSection
 from simulator.scenario.arrivals import ArrivalShape
+from simulator.scenario.contents import PlannedMessage, plan_messages
 from simulator.scenario.gateways import GatewaySection
+from simulator.scenario.references import (
+    check_all_used,
+    check_gateways,
+    check_organizations,
+    check_references,
+    find_gateway,
+    find_organization,
+    find_owner,
+)
 from simulator.scenario.sections import (
     CampaignSection,
     ChannelSection,
     OrganizationSection,
 )
 from simulator.scenario.tables import ScenarioFile
-from simulator.values import format_value
 from simulator.world.behaviour import EngagementRates
 from simulator.world.services import SimulatedServicesSettings
 from tracker.status import Channel
-from tracker.text import suggest_similar
-from workers.gateways.base import load_gateway_kind
+from workers.message.source import MessageSource
 
 DEFAULT_COUPON_SERIES = "default"
 """Coupon series of campaigns that give coupons and name no series."""
@@ -58,6 +66,9 @@ class PlannedCampaign:
     """A campaign with everything that recording, sending and predicting it needs.
 
     Attributes:
+        title: what people read beside the name, if it has one.
+        message: templates of the message; `requires` has what customers need for them.
+        message_files: files from which templates were read.
         sender: sender that the campaign names; None for the organization's sender on the channel.
         organization_key: name of the organization's table in the file; None for `[organization]`.
         gateway_key: name of the gateway's table, which the file may leave out to use its defaults.
@@ -70,6 +81,9 @@ class PlannedCampaign:
     """
 
     name: str
+    title: str | None
+    message: MessageSource
+    message_files: Sequence[Path]
     seed: int
     channel: Channel
     kind: str
@@ -114,19 +128,28 @@ def select_audience_campaigns(
     return tuple(campaign for campaign in campaigns if campaign.audience.owner == audience.owner)
 
 
-def plan_campaigns(file: ScenarioFile, folder: Path) -> tuple[PlannedCampaign, ...]:
+def plan_campaigns(
+    file: ScenarioFile, folder: Path, messages: Mapping[str, MessageSource] | None = None
+) -> tuple[PlannedCampaign, ...]:
     """Resolve the campaigns of a scenario file. Files that it names are relative to its folder.
+
+    Args:
+        file: the tables of the file.
+        folder: its folder.
+        messages: the messages of the campaigns by name; None to read their files.
 
     Raises:
         ValueError: a reference is wrong. The message begins with the key.
     """
-    _check_references(file)
-    owners = {campaign.name: _find_owner(file, campaign) for campaign in file.campaigns}
-    _check_organizations(file, owners)
-    _check_gateways(file, owners)
-    _check_all_used(file)
+    check_references(file)
+    owners = {campaign.name: find_owner(file, campaign) for campaign in file.campaigns}
+    check_organizations(file, owners)
+    check_gateways(file, owners)
+    check_all_used(file)
+    contents = plan_messages(file, folder, messages)
     audiences = {
-        owner.name: _plan_audience(file, folder, owner, owners) for owner in owners.values()
+        owner.name: _plan_audience(file, folder, owner, owners, contents)
+        for owner in owners.values()
     }
     predecessors: dict[str, frozenset[str]] = {}
     planned = []
@@ -137,7 +160,14 @@ def plan_campaigns(file: ScenarioFile, folder: Path) -> tuple[PlannedCampaign, .
         )
         audience = audiences[owners[campaign.name].name]
         planned.append(
-            _plan_campaign(file, folder, campaign, audience, predecessors[campaign.name])
+            _plan_campaign(
+                file,
+                folder,
+                campaign,
+                audience,
+                predecessors[campaign.name],
+                contents[campaign.name],
+            )
         )
     return tuple(planned)
 
@@ -148,20 +178,24 @@ def _plan_campaign(
     campaign: CampaignSection,
     audience: PlannedAudience,
     predecessors: frozenset[str],
+    content: PlannedMessage,
 ) -> PlannedCampaign:
     organization = _resolve_organization(file, campaign)
     series = campaign.coupon_series
     return PlannedCampaign(
         name=campaign.name,
+        title=campaign.title,
+        message=content.source,
+        message_files=content.files,
         seed=file.seed,
         channel=campaign.channel,
         kind=campaign.kind,
         sender=campaign.sender,
-        requires=campaign.requires,
+        requires=content.requires,
         organization=organization,
         organization_key=campaign.organization,
         channel_settings=organization.channel_section(campaign.channel),
-        gateway=_find_gateway(file, campaign),
+        gateway=find_gateway(file, campaign),
         gateway_key=campaign.gateway or campaign.channel,
         engagement=file.engagement.get(campaign.channel, EngagementRates()),
         services=SimulatedServicesSettings(
@@ -170,7 +204,7 @@ def _plan_campaign(
             defects=audience.defects,
             failures=file.services,
         ),
-        coupon_series=(series or DEFAULT_COUPON_SERIES) if "coupon" in campaign.requires else None,
+        coupon_series=(series or DEFAULT_COUPON_SERIES) if "coupon" in content.requires else None,
         is_series_active=series is None or file.coupon_series[series].active,
         audience=audience,
         start=campaign.load.start,
@@ -182,7 +216,11 @@ def _plan_campaign(
 
 
 def _plan_audience(
-    file: ScenarioFile, folder: Path, owner: CampaignSection, owners: Mapping[str, CampaignSection]
+    file: ScenarioFile,
+    folder: Path,
+    owner: CampaignSection,
+    owners: Mapping[str, CampaignSection],
+    contents: Mapping[str, PlannedMessage],
 ) -> PlannedAudience:
     source: int | AudienceFile
     match owner.audience:
@@ -199,31 +237,9 @@ def _plan_audience(
             requirement
             for campaign in file.campaigns
             if owners[campaign.name] is owner
-            for requirement in campaign.requires
+            for requirement in contents[campaign.name].requires
         ),
     )
-
-
-def _find_owner(file: ScenarioFile, campaign: CampaignSection) -> CampaignSection:
-    """Return the campaign that owns a campaign's audience.
-
-    Campaigns of one organization that name the same file share its customers.
-    """
-    campaigns_by_name = {other.name: other for other in file.campaigns}
-    while campaign.same_as is not None:
-        campaign = campaigns_by_name[campaign.same_as]
-    if isinstance(campaign.audience, int):
-        return campaign
-    return next(
-        other
-        for other in file.campaigns
-        if (other.audience, other.organization) == (campaign.audience, campaign.organization)
-    )
-
-
-def _find_organization(file: ScenarioFile, campaign: CampaignSection) -> OrganizationSection:
-    key = campaign.organization
-    return file.organization if key is None else file.organizations[key]
 
 
 def _resolve_organization(file: ScenarioFile, campaign: CampaignSection) -> OrganizationSection:
@@ -231,88 +247,12 @@ def _resolve_organization(file: ScenarioFile, campaign: CampaignSection) -> Orga
 
     A real server's reply that counts as a hard bounce leaves no doubt, so one is enough.
     """
-    organization = _find_organization(file, campaign)
+    organization = find_organization(file, campaign)
     is_real = any(
-        not _find_gateway(file, other).is_simulated
+        not find_gateway(file, other).is_simulated
         for other in file.campaigns
         if other.organization == campaign.organization
     )
     if is_real and "hard_bounce_limit" not in organization.model_fields_set:
         return organization.model_copy(update={"hard_bounce_limit": 1})
     return organization
-
-
-def _find_gateway(file: ScenarioFile, campaign: CampaignSection) -> GatewaySection:
-    return file.gateways.get(campaign.gateway or campaign.channel, GatewaySection())
-
-
-def _check_references(file: ScenarioFile) -> None:
-    """Raise ValueError if a campaign names something that the file doesn't describe."""
-    names = [campaign.name for campaign in file.campaigns]
-    for index, campaign in enumerate(file.campaigns):
-        where, earlier = f"campaigns[{index}]", names[:index]
-        for key, name in (("audience.same_as", campaign.same_as), ("after", campaign.after)):
-            if name in names[index:]:
-                raise ValueError(
-                    f"{where}.{key}: got {format_value(name)}; expected a campaign that comes"
-                    " earlier in the file"
-                )
-            _check_name(f"{where}.{key}", "campaign", name, earlier)
-        for key, noun, name, names_in_file in (
-            ("organization", "organization", campaign.organization, [*file.organizations]),
-            ("gateway", "gateway", campaign.gateway, [*file.gateways, *Channel]),
-            ("coupon_series", "coupon series", campaign.coupon_series, [*file.coupon_series]),
-        ):
-            _check_name(f"{where}.{key}", noun, name, names_in_file)
-
-
-def _check_name(key: str, noun: str, name: str | None, choices: Sequence[str]) -> None:
-    if name is not None and name not in choices:
-        raise ValueError(
-            f"{key}: unknown {noun} {format_value(name)}{suggest_similar(name, choices)}"
-        )
-
-
-def _check_organizations(file: ScenarioFile, owners: Mapping[str, CampaignSection]) -> None:
-    """Raise ValueError if a campaign uses the customers of another organization."""
-    for index, campaign in enumerate(file.campaigns):
-        owner = owners[campaign.name]
-        if _find_organization(file, campaign) != _find_organization(file, owner):
-            raise ValueError(
-                f"campaigns[{index}].audience: got the customers of another organization;"
-                f" expected the organization of campaign {owner.name!r}"
-            )
-
-
-def _check_gateways(file: ScenarioFile, owners: Mapping[str, CampaignSection]) -> None:
-    """Raise ValueError if a gateway doesn't support a channel, or may not reach an audience."""
-    for index, campaign in enumerate(file.campaigns):
-        kind = _find_gateway(file, campaign).kind
-        gateway = load_gateway_kind(kind)
-        if campaign.channel not in gateway.channels:
-            raise ValueError(
-                f"campaigns[{index}].channel: got {campaign.channel}; the gateway {kind} doesn't"
-                " support it"
-            )
-        if gateway.reaches_people and isinstance(owners[campaign.name].audience, int):
-            raise ValueError(
-                f"campaigns[{index}].audience: got generated customers; expected a file, because"
-                f" the gateway {kind} reaches real people"
-            )
-
-
-def _check_all_used(file: ScenarioFile) -> None:
-    """Raise ValueError if no campaign uses a table; its name is probably misspelled."""
-    campaigns = file.campaigns
-    organizations = {campaign.organization for campaign in campaigns}
-    gateways = {*Channel, *(campaign.gateway for campaign in campaigns)}
-    coupon_series = {campaign.coupon_series for campaign in campaigns}
-    _check_used("organizations", file.organizations, organizations)
-    _check_used("gateways", file.gateways, gateways)
-    _check_used("coupon_series", file.coupon_series, coupon_series)
-
-
-def _check_used(key: str, names: Iterable[str], used: Collection[str | None]) -> None:
-    for name in names:
-        if name not in used:
-            raise ValueError(f"{key}.{name}: no campaign uses it")

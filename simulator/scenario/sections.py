@@ -1,5 +1,6 @@
 """The tables of a scenario file, checked one at a time."""
 
+import re
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -17,6 +18,7 @@ from pydantic import (
 
 from simulator.audience.formats import AudienceSection, parse_section
 from simulator.scenario.load import LoadSection
+from simulator.scenario.message import MessageSection
 from simulator.values import (
     BounceLimit,
     ClockTime,
@@ -25,20 +27,28 @@ from simulator.values import (
     Name,
     ScenarioSection,
     Share,
+    Title,
     format_value,
     validate_text,
 )
 from simulator.world.behaviour import validate_share_sum
-from simulator.world.defects import PLANTABLE_REASONS, explain_unplantable
+from simulator.world.defects import PLANTABLE_REASONS
 from tracker.clock import Instant, SystemClock, from_datetime
 from tracker.record.allowance import MAX_MESSAGE_LIMIT, MAX_MESSAGE_LIMIT_DAYS
 from tracker.settings import to_local_time
-from tracker.status import Channel, Reason
+from tracker.status import Channel
 from tracker.text import suggest_similar
 from workers.candidates import validate_requirements
+from workers.gateways.smtp_settings import is_mailbox
 
 MAX_CAMPAIGN_MESSAGES = 100_000_000
 """Messages of a campaign; a larger number is a typing error."""
+
+MAX_UNSUBSCRIBE_LENGTH = 500
+"""Characters of an address to unsubscribe, which must fit in a header with a customer's values."""
+
+_WEB_ADDRESS = re.compile(r"https?://[!-;=?-~][ !-;=?-~]*", re.ASCII)
+"""Visible ASCII without angle brackets; a template may have spaces between its braces."""
 
 PLANTABLE_SLUGS = tuple(reason.slug for reason in PLANTABLE_REASONS)
 
@@ -73,6 +83,21 @@ def _parse_audience(value: object) -> int | AudienceSection | SameAs:
     raise ValueError(f"got {format_value(value)}; expected {AUDIENCE_EXAMPLES}")
 
 
+def _validate_unsubscribe_url(url: str) -> str:
+    if not _WEB_ADDRESS.match(url) or len(url) > MAX_UNSUBSCRIBE_LENGTH:
+        raise ValueError(
+            f"got {format_value(url)}; expected an address like https://shop.example/leave, up to"
+            f" {MAX_UNSUBSCRIBE_LENGTH} characters in ASCII"
+        )
+    return url
+
+
+def _validate_unsubscribe_email(address: str) -> str:
+    if not is_mailbox(address) or not address.isascii() or len(address) > MAX_UNSUBSCRIBE_LENGTH:
+        raise ValueError(f"got {format_value(address)}; expected an email address in ASCII")
+    return address
+
+
 def _parse_expected_file(value: object) -> Path | None:
     match value:
         case None | Path():
@@ -99,6 +124,19 @@ class ChannelSection(ScenarioSection):
     sender: Annotated[str | None, Field(examples=["Acme Mail"])] = None
     """Sender of messages on the channel; default: the organization's name. An empty sender is a
     wrong configuration."""
+    unsubscribe_url: Annotated[
+        str | None,
+        AfterValidator(_validate_unsubscribe_url),
+        Field(examples=["https://shop.internal/unsubscribe?customer={{ customer_id }}"]),
+    ] = None
+    """Address at which a customer unsubscribes on the web, a template. Email names it in the header
+    `List-Unsubscribe`, and offers one click (RFC 8058) if it begins with https."""
+    unsubscribe_email: Annotated[
+        str | None,
+        AfterValidator(_validate_unsubscribe_email),
+        Field(examples=["unsubscribe@shop.internal"]),
+    ] = None
+    """Email address at which a customer unsubscribes, for the header `List-Unsubscribe`."""
 
 
 class OrganizationSection(ScenarioSection):
@@ -108,6 +146,8 @@ class OrganizationSection(ScenarioSection):
         "Acme Retail"
     )
     """Name of the organization."""
+    title: Annotated[Title | None, Field(examples=["Acme Retail – Indien"])] = None
+    """What people read instead of the name, in any script."""
     enabled: Annotated[Flag, Field(examples=[False])] = True
     """Whether the organization may send at all."""
     credit: Annotated[
@@ -141,6 +181,8 @@ class CampaignSection(ScenarioSection):
 
     name: Annotated[Name, Field(examples=["spring-email"])]
     """Name of the campaign; different from those of other campaigns and of figures."""
+    title: Annotated[Title | None, Field(examples=["Diwali – Festive Sale 2026 (SMS)"])] = None
+    """What people read beside the name, in any script."""
     channel: Annotated[Channel, Field(examples=["email"])]
     """Channel of the messages."""
     audience: Annotated[
@@ -217,6 +259,9 @@ class CampaignSection(ScenarioSection):
         Field(examples=[{"start": "10s", "shape": {"constant": 2_000}}]),
     ] = LoadSection()
     """When the messages arrive."""
+    message: MessageSection | None = None
+    """Content of the messages; default: the campaign's title. Gateways that aren't simulated send
+    it."""
 
     @property
     def same_as(self) -> str | None:
@@ -247,9 +292,15 @@ class CampaignSection(ScenarioSection):
                 raise InvalidKey(
                     f"defects.{slug}", f"unknown defect{suggest_similar(slug, PLANTABLE_SLUGS)}"
                 )
-            why_not = explain_unplantable(Reason[slug.upper()], self.channel, self.requires)
-            if why_not:
-                raise InvalidKey(f"defects.{slug}", why_not)
+        return self
+
+    @model_validator(mode="after")
+    def _validate_message(self) -> Self:
+        if self.message is not None:
+            try:
+                self.message.validate_channel(self.channel)
+            except InvalidKey as error:
+                raise InvalidKey(f"message.{error.key}", error.message) from None
         return self
 
 

@@ -18,6 +18,7 @@ from tracker.errors import NotFound, UsageError
 from tracker.record.catalog import Campaign, find_campaigns
 from tracker.store.database import Database
 from tracker.store.schema.catalog import audiences, runs
+from workers.message.source import MessageSource
 
 
 class RunNotStarted(UsageError):
@@ -71,8 +72,15 @@ def load_run(connection: Connection, run_id: int) -> Run:
         raise NotFound(f"run {run_id} does not exist; see sendtrace runs")
     if row.folder is None:
         raise RunNotStarted(run_id)
-    scenario = parse_scenario(row.definition, Path(row.scenario_file), seed=row.seed)
     campaigns = find_campaigns(connection, run=run_id)
+    scenario = parse_scenario(
+        row.definition,
+        Path(row.scenario_file),
+        seed=row.seed,
+        messages={
+            campaign.name: MessageSource.from_json(campaign.message) for campaign in campaigns
+        },
+    )
     return Run(
         id=run_id,
         scenario=scenario,

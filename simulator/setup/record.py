@@ -24,6 +24,7 @@ from simulator.world.services import SIMULATED_SERVICES_KIND
 from tracker.campaign_states import CampaignState
 from tracker.clock import SystemClock, to_iso_8601, to_microseconds
 from tracker.errors import UsageError
+from tracker.organizations import ChannelSettings
 from tracker.record import catalog, registration
 from tracker.status import Channel
 from tracker.store.database import Database
@@ -146,6 +147,8 @@ class _RunRecorder:
                 services_kind=SIMULATED_SERVICES_KIND,
                 services_settings=plan.services.model_dump_json(),
                 tracks_engagement=plan.tracks_engagement,
+                title=plan.title,
+                message=plan.message.to_json(),
             )
             campaign = catalog.load_campaign(connection, campaign_id)
             expected_outcomes = None
@@ -176,10 +179,10 @@ class _RunRecorder:
                     soft_bounce_limit=organization.soft_bounce_limit,
                     message_limit=None if limit is None else limit.count,
                     message_limit_days=1 if limit is None else limit.days,
+                    title=organization.title,
                     channels={
-                        channel: catalog.ChannelSettings(
-                            enabled=organization.channel_section(channel).enabled,
-                            sender=organization.channel_section(channel).sender,
+                        channel: ChannelSettings(
+                            **organization.channel_section(channel).model_dump()
                         )
                         for channel in Channel
                     },

@@ -17,11 +17,12 @@ from tracker.audit import invariants
 from tracker.audit.invariants import InvariantQuery
 from tracker.campaign_states import CampaignState
 from tracker.clock import Instant, SystemClock, to_microseconds
+from tracker.organizations import CouponSeries, Organization
 from tracker.queries import stalled
 from tracker.queries.report import Report
 from tracker.queries.timeline import read_timeline
 from tracker.record import catalog, registration
-from tracker.record.catalog import Batch, Campaign, CouponSeries, Organization
+from tracker.record.catalog import Batch, Campaign
 from tracker.record.journal import QUEUED_STATE, Author, Move, State, enqueue_batch, open_entry
 from tracker.record.predicates import is_of_batch, is_of_message_in
 from tracker.status import Channel, Reason, Status, Step

@@ -12,6 +12,12 @@ from sqlalchemy import Connection, Row
 
 from tracker.clock import Clock, Instant, make_clock, to_microseconds
 from tracker.errors import NotFound
+from tracker.organizations import (
+    DEFAULT_CHANNEL_SETTINGS,
+    ChannelSettings,
+    CouponSeries,
+    Organization,
+)
 from tracker.status import Channel
 from tracker.store.schema.catalog import (
     batches,
@@ -34,43 +40,6 @@ DEFAULT_UNCONFIRMED_AFTER = timedelta(hours=24)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Organization:
-    """The sender of campaigns.
-
-    Attributes:
-        credit: number of messages left; None is unlimited.
-        hard_bounce_limit: hard bounces after which an address gets no more messages.
-        soft_bounce_limit: soft bounces in a row after which an address gets no more messages.
-        message_limit: messages per customer within message_limit_days; None is unlimited.
-    """
-
-    id: int
-    name: str
-    enabled: bool
-    credit: int | None
-    hard_bounce_limit: int
-    soft_bounce_limit: int
-    message_limit: int | None = None
-    message_limit_days: int = 1
-
-
-@dataclass(frozen=True, kw_only=True)
-class ChannelSettings:
-    """An organization's settings for a channel; `sender` is None for the organization's name."""
-
-    enabled: bool = True
-    sender: str | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class CouponSeries:
-    """Coupons that are issued together and valid while the series is active."""
-
-    name: str
-    active: bool
-
-
-@dataclass(frozen=True, kw_only=True)
 class Campaign:
     """One message to one audience over one channel.
 
@@ -90,6 +59,9 @@ class Campaign:
             counts as not delivered.
         rules: settings of rules, as the text of a JSON object; read them with `rule_settings`.
         defer_at_most: microseconds for which rules may defer a message.
+        title: what people read beside the name, if it has one.
+        message: templates of the message, as JSON text for `workers.message.source`.
+        channel_settings: the organization's settings for the channel.
     """
 
     id: int
@@ -122,6 +94,9 @@ class Campaign:
     unconfirmed_after: int = to_microseconds(DEFAULT_UNCONFIRMED_AFTER)
     rules: str = "{}"
     defer_at_most: int = to_microseconds(DEFAULT_DEFER_AT_MOST)
+    title: str | None = None
+    message: str = "{}"
+    channel_settings: ChannelSettings = DEFAULT_CHANNEL_SETTINGS
 
     def rule_settings(self, name: str) -> Mapping[str, Any]:
         """Return the settings of a rule, the table `[rules.NAME]` of the scenario; empty if none.
@@ -166,6 +141,7 @@ _CAMPAIGN_QUERY = (
     sa.select(
         campaigns,
         organizations.c.name.label("organization"),
+        organizations.c.title.label("organization_title"),
         organizations.c.enabled,
         organizations.c.credit,
         organizations.c.hard_bounce_limit,
@@ -330,6 +306,9 @@ def _campaign_from_row(row: Row[Any]) -> Campaign:
         unconfirmed_after=row.unconfirmed_after,
         rules=row.rules,
         defer_at_most=row.defer_at_most,
+        title=row.title,
+        message=row.message,
+        channel_settings=channel_settings,
     )
 
 
@@ -343,4 +322,5 @@ def _organization_from_row(row: Row[Any]) -> Organization:
         soft_bounce_limit=row.soft_bounce_limit,
         message_limit=row.message_limit,
         message_limit_days=row.message_limit_days,
+        title=row.organization_title,
     )

@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 from tracker.campaign_states import CampaignState
 from tracker.clock import Instant
 from tracker.errors import SendtraceError
-from tracker.record.catalog import ChannelSettings
+from tracker.organizations import ChannelSettings
 from tracker.status import Channel
 from tracker.store.database_clock import transaction_start
 from tracker.store.schema.catalog import (
@@ -131,6 +131,7 @@ class NewOrganization(TypedDict):
     soft_bounce_limit: int
     message_limit: NotRequired[int | None]
     message_limit_days: NotRequired[int]
+    title: NotRequired[str | None]
 
 
 def record_organization(
@@ -170,9 +171,13 @@ def record_gateway(connection: Connection, run_id: int, **gateway: Unpack[NewGat
     return _insert_row(connection, gateways, run_id=run_id, **gateway)
 
 
-def record_audience(connection: Connection, organization_id: int, source: str) -> int:
+def record_audience(
+    connection: Connection, organization_id: int, source: str, title: str | None = None
+) -> int:
     """Record an audience, without its customers, and return its id."""
-    return _insert_row(connection, audiences, organization_id=organization_id, source=source)
+    return _insert_row(
+        connection, audiences, organization_id=organization_id, source=source, title=title
+    )
 
 
 def record_audience_size(connection: Connection, audience_id: int, size: int) -> None:
@@ -195,6 +200,8 @@ class NewCampaign(TypedDict):
     services_kind: NotRequired[str]
     services_settings: NotRequired[str]
     tracks_engagement: NotRequired[bool]
+    title: NotRequired[str | None]
+    message: NotRequired[str]
 
 
 def record_campaign(

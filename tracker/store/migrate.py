@@ -13,7 +13,17 @@ SCRIPT_FOLDER = Path(__file__).parent / "migrations"
 """Folder of alembic's `env.py`, which serves the migrations of all layers."""
 
 RETIRED_REVISIONS = frozenset(
-    {"0001", "0002", "0003", "0004", "0005", "0001_initial", "0002_initial", "0003_initial"}
+    {
+        "0001",
+        "0002",
+        "0003",
+        "0004",
+        "0005",
+        "0001_initial",
+        "0002_initial",
+        "0003_initial",
+        "0004_initial",
+    }
 )
 """Revisions of databases from before the first release, which the one migration replaced."""
 
@@ -44,7 +54,7 @@ class Migrations:
 
 
 TRACKER_MIGRATIONS = Migrations(
-    layer="tracker", versions=SCRIPT_FOLDER / "versions", head="0004_initial"
+    layer="tracker", versions=SCRIPT_FOLDER / "versions", head="0005_initial"
 )
 
 

@@ -109,6 +109,7 @@ class SubmissionResult:
         delay: real time to wait before refused messages are submitted again.
         refused: replies that refuse the sender, by message number.
         unconfirmed: those of the accepted messages that were handed over, but got no reply.
+        failed: errors of the messages that couldn't be made, by number. They are never sent.
     """
 
     accepted: Mapping[Instant, Sequence[int]] | Sequence[int]
@@ -116,6 +117,7 @@ class SubmissionResult:
     delay: timedelta = timedelta()
     refused: Mapping[int, Refusal] = field(default_factory=dict)
     unconfirmed: Collection[int] = ()
+    failed: Mapping[int, str] = field(default_factory=dict)
 
     def last_acceptance(self, returned_at: Instant) -> Instant | None:
         """Return when a message was last accepted that neither bounced nor is unconfirmed."""

@@ -8,6 +8,7 @@ from tracker.record.receipts import Receipt
 from tracker.replies import ReplyKind, classify_reply, parse_rules
 from tracker.status import Status
 from workers.gateways.base import MAX_REFUSALS, Refusal, Submission, SubmissionResult
+from workers.message.rendering import MessageFailed
 
 
 class Reply(Protocol):
@@ -41,11 +42,12 @@ class SubmissionReplies:
         self._unconfirmed: list[int] = []
         self._refused: dict[int, Refusal] = {}
         self._refusals_in_a_row = 0
+        self._failed: dict[int, str] = {}
 
     @property
     def is_worth_recording(self) -> bool:
-        """True if a message was handed over, accepted or not."""
-        return bool(self._accepted)
+        """True if a message was handed over, accepted or not, or can't be made."""
+        return bool(self._accepted or self._failed)
 
     @property
     def is_refusing(self) -> bool:
@@ -73,8 +75,16 @@ class SubmissionReplies:
         self._accepted[at].append(number)
         self._receipts.append(Receipt(number, self._attempt, status, at, detail=str(reply)))
 
+    def add_failed(self, number: int, error: MessageFailed) -> None:
+        """Add a message that couldn't be made."""
+        self._failed[number] = str(error)
+
     def result(self) -> SubmissionResult:
         """Return the result of the submission."""
         return SubmissionResult(
-            self._accepted, self._receipts, refused=self._refused, unconfirmed=self._unconfirmed
+            self._accepted,
+            self._receipts,
+            refused=self._refused,
+            unconfirmed=self._unconfirmed,
+            failed=self._failed,
         )

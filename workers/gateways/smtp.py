@@ -6,15 +6,10 @@ is sent again, with the same Message-ID. A message that got no reply isn't sent 
 
 import time
 from collections.abc import Mapping, Sequence
-from email.headerregistry import Address
-from email.message import EmailMessage
-from email.policy import SMTP as WIRE_FORMAT
-from email.utils import format_datetime
 from typing import ClassVar
 
-from tracker.clock import Instant, to_datetime
-from tracker.message_ids import MessageId, compute_digest
-from tracker.record.catalog import Batch, Campaign
+from tracker.clock import Instant
+from tracker.record.catalog import Batch
 from tracker.record.engagement import EngagementEvent
 from tracker.record.receipts import Receipt
 from tracker.status import Channel
@@ -27,9 +22,12 @@ from workers.gateways.base import (
     Submission,
     SubmissionResult,
 )
+from workers.gateways.email_content import Envelope, build_email
 from workers.gateways.replies import SubmissionReplies
 from workers.gateways.smtp_connection import SmtpConnection, SmtpReply
 from workers.gateways.smtp_settings import load_smtp_settings
+from workers.message.rendering import MessageFailed, MessageRenderer
+from workers.services.base import ServiceUnavailable
 
 MAX_CALL_SECONDS = 20.0
 """Time after which a call sends no more messages. A step has 60 seconds; the remaining messages
@@ -47,8 +45,9 @@ class SmtpGateway:
     network: ClassVar = True
     channels: ClassVar = frozenset({Channel.EMAIL})
 
-    def __init__(self, _settings: str, _database: Database) -> None:
+    def __init__(self, _settings: str, database: Database) -> None:
         """Read the settings from the environment; raise `UsageError` if they are wrong."""
+        self._database = database
         self._settings = load_smtp_settings()
         self._connection = SmtpConnection(self._settings)
 
@@ -63,14 +62,16 @@ class SmtpGateway:
         """
         started_at = time.monotonic()
         replies = SubmissionReplies(submission)
+        renderer = MessageRenderer(self._database, submission.campaign, submission.numbers)
         for number, recipient in zip(submission.numbers, submission.recipients, strict=True):
             try:
-                reply = self._send(submission.campaign, number, recipient)
-            except GatewayUnavailable:
+                replies.add(number, self._send(renderer, number, recipient))
+            except MessageFailed as error:
+                replies.add_failed(number, error)
+            except (GatewayUnavailable, ServiceUnavailable) as error:
                 if not replies.is_worth_recording:
-                    raise
+                    raise GatewayUnavailable(str(error)) from None
                 break
-            replies.add(number, reply)
             if replies.is_refusing or time.monotonic() - started_at > MAX_CALL_SECONDS:
                 break
         return replies.result()
@@ -87,26 +88,19 @@ class SmtpGateway:
         """Return no engagement: an SMTP server doesn't know it."""
         return PollResult(())
 
-    def _send(self, campaign: Campaign, number: int, recipient: str) -> SmtpReply:
+    def _send(self, renderer: MessageRenderer, number: int, recipient: str) -> SmtpReply:
         address = parse_address(recipient)
         if address is None:
             return INVALID_ADDRESS_REPLY
+        envelope = Envelope(
+            campaign=renderer.campaign,
+            number=number,
+            sender_address=self._settings.from_,
+            recipient=address.text,
+        )
+        rendered = renderer.render(number)
         try:
-            content = self._build_message(campaign, number, address.text)
+            content = build_email(envelope, rendered, renderer.size)
         except (ValueError, IndexError, AttributeError):  # the email package can't parse it
             return INVALID_ADDRESS_REPLY
         return self._connection.send(address.text, content)
-
-    def _build_message(self, campaign: Campaign, number: int, recipient: str) -> bytes:
-        message = EmailMessage(policy=WIRE_FORMAT.clone(utf8=not recipient.isascii()))
-        # Line ends in a sender's name would add headers.
-        name = "".join(char if char.isprintable() else " " for char in campaign.sender)
-        message["Subject"] = campaign.name
-        message["From"] = Address(name, addr_spec=self._settings.from_)
-        message["To"] = recipient
-        message["Date"] = format_datetime(to_datetime(campaign.clock.now()))
-        digest = compute_digest(campaign.run_id, campaign.really_started_at, campaign.name)
-        domain = self._settings.from_.rpartition("@")[2]
-        message["Message-ID"] = MessageId(number, campaign.id, digest).format(domain)
-        message.set_content(f"{campaign.name}\n")
-        return message.as_bytes()

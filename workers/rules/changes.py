@@ -9,8 +9,9 @@ from dataclasses import replace
 from importlib.metadata import EntryPoint
 
 from tracker.errors import UsageError
+from tracker.organizations import Organization
 from tracker.record.allowance import MAX_MESSAGE_LIMIT, MAX_MESSAGE_LIMIT_DAYS
-from tracker.record.catalog import Campaign, Organization
+from tracker.record.catalog import Campaign
 from tracker.record.receipts import MAX_BOUNCE_LIMIT
 from tracker.text import suggest_similar
 from workers.candidates import validate_requirements

@@ -6,7 +6,8 @@ from dataclasses import fields, replace
 from typing import Any
 
 from tracker.clock import to_iso_8601
-from tracker.record.catalog import Campaign, CouponSeries, Organization
+from tracker.organizations import CouponSeries, Organization
+from tracker.record.catalog import Campaign
 from tracker.status import Channel, Step
 from tracker.text import join_with_or, suggest_similar
 from workers.candidates import (

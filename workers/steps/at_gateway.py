@@ -16,8 +16,9 @@ from sqlalchemy import Connection
 from tracker.clock import Instant
 from tracker.queries.next_step import NextStep, next_step_while_throttled
 from tracker.queries.retries import retry_pause, soft_bounce_time
-from tracker.record import engagement, inbound
+from tracker.record import allowance, engagement, inbound
 from tracker.record.catalog import Batch, Campaign
+from tracker.record.details import TransitionDetail
 from tracker.record.due import DueKind, mark_due, read_due_times, replace_due_time
 from tracker.record.journal import Entry, Move, State
 from tracker.record.predicates import is_of_message_in
@@ -28,7 +29,7 @@ from tracker.record.unconfirmed import (
     unconfirmed_details,
     update_unconfirmed_batch,
 )
-from tracker.status import OPT_OUTS, Channel, ReceiptVerdict, Status, Step
+from tracker.status import OPT_OUTS, Channel, Reason, ReceiptVerdict, Status, Step
 from tracker.store.schema.catalog import customers
 from tracker.store.schema.messages import messages, transitions
 from workers.gateways.base import (
@@ -62,18 +63,35 @@ def submit(context: StepContext, gateway: Gateway, throttle: Throttle) -> NextSt
     if not wanted:
         return None
     grant = throttle.acquire(context.batch, wanted)
-    moves, receipts, delay = _submit_granted(context, gateway, submissions, grant)
-    if moves:
+    moves, receipts, delay, failed = _submit_granted(context, gateway, submissions, grant)
+    if moves or failed:
         with context.entry(Step.SUBMIT, started_at=started_at) as written:
             for move in moves:
                 written.move(move)
             apply_receipts(written, receipts)
+            _block_failed_messages(context, written, failed)
             if any(move.details for move in moves):
                 update_unconfirmed_batch(written, has_new=True)
             mark_due(written, DueKind.RECEIPTS, started_at)
-    if sum(len(move.numbers) for move in moves) == wanted:
+    if sum(len(move.numbers) for move in moves) + len(failed) == wanted:
         return None
     return next_step_while_throttled(context.database, context.batch, submit_delay=delay)
+
+
+def _block_failed_messages(context: StepContext, written: Entry, failed: Mapping[int, str]) -> None:
+    """Mark messages that couldn't be made as Not Sent, and refund the credit for them."""
+    details = {number: TransitionDetail(text=error) for number, error in failed.items()}
+    moved = written.move(
+        Move(
+            numbers=[*failed],
+            source=State(status=Status.ABOUT_TO_BE_SENT),
+            target=State(status=Status.NOT_SENT, reason=Reason.STEP_FAILED),
+            at=context.now(),
+            details=details,
+        )
+    )
+    organization_id = context.campaign.organization.id
+    allowance.refund_credit(written.connection, organization_id, len(moved))
 
 
 def _submit_granted(
@@ -81,18 +99,19 @@ def _submit_granted(
     gateway: Gateway,
     submissions: Sequence[tuple[State, Submission]],
     grant: Grant,
-) -> tuple[list[Move], list[Receipt], timedelta]:
+) -> tuple[list[Move], list[Receipt], timedelta, dict[int, str]]:
     """Submit as many messages as are granted.
 
     Returns:
-        The moves of accepted messages, receipts that came at once, and the time until the gateway
-        accepts more.
+        The moves of accepted messages, receipts that came at once, the time until the gateway
+        accepts more, and the errors of messages that couldn't be made.
     """
     began = time.monotonic()
     wanted = sum(len(submission.numbers) for _, submission in submissions)
     delay = grant.delay
     moves: list[Move] = []
     receipts: list[Receipt] = []
+    failed: dict[int, str] = {}
     refusals = Refusals(context)
     offers = _Offers(submissions, grant.messages)
     for source, submission in offers:
@@ -101,23 +120,24 @@ def _submit_granted(
         try:
             result = gateway.submit(submission, context.now())
         except GatewayUnavailable:
-            if not moves:
+            if not moves and not failed:
                 raise
             break  # what the gateway has accepted must be recorded first
         move = _make_move(source, submission.attempt, result, context.now())
         if move.numbers:
             moves.append(move)
         receipts += result.receipts
+        failed.update(result.failed)
         refusals.add(source, result)
-        offers.limit += len(result.refused)
+        offers.limit += len(result.refused) + len(result.failed)
         if grant.messages >= wanted:  # otherwise the throttle's delay is enough for the gateway
             jitter = random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311  # no secret
             delay = max(delay, result.delay * jitter)
     bounced, bounces = refusals.bounce(is_all=refusals.count == wanted)
     moves += bounced
-    if not moves:
+    if not moves and not failed:
         refusals.raise_if_refused()
-    return moves, receipts + bounces, delay
+    return moves, receipts + bounces, delay, failed
 
 
 def _make_move(source: State, attempt: int, result: SubmissionResult, returned_at: Instant) -> Move:

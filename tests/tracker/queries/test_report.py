@@ -33,12 +33,13 @@ from tests.support.tampering import without_constraints
 from tracker.campaign_states import CampaignState
 from tracker.clock import SystemClock, from_datetime
 from tracker.errors import NotFound, UnreadableRecord
+from tracker.organizations import Organization
 from tracker.output.report_formats import render_reports
 from tracker.output.report_text import format_report
 from tracker.output.tables import RowFormat
 from tracker.queries.report import Report, make_reports
 from tracker.record import catalog, registration
-from tracker.record.catalog import Campaign, Organization
+from tracker.record.catalog import Campaign
 from tracker.record.journal import QUEUED_STATE, enqueue_batch
 from tracker.status import Channel, Reason, Status
 from tracker.store.database import Database

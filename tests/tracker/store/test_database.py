@@ -416,8 +416,8 @@ def test_the_head_is_the_newest_revision_and_files_are_named_after_revisions(
 
 
 HEAD_DIGESTS = {
-    "tracker": ("0004_initial", "25ea3f58ac84310f"),
-    "simulator": ("0004_initial", "4426414acb4ca98e"),
+    "tracker": ("0005_initial", "a3af7a5f497d8f0c"),
+    "simulator": ("0005_initial", "6b4cc4702f8392a7"),
 }
 """The head of each layer, and the digest of its file."""
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tracker.organizations import CouponSeries
 from tracker.queries.next_step import CHECK_STEPS
-from tracker.record.catalog import CouponSeries
 from tracker.status import Channel, Reason, Step
 from workers.candidates import Candidate, Customer, RecentMessages
 from workers.checks.base import (

@@ -70,11 +70,19 @@ organizations = Table(
     Column("message_limit", Integer),
     Column("message_limit_days", Integer, nullable=False, server_default=text("1")),
     Column("channels", Text, nullable=False, server_default=text("'{}'")),
+    Column("title", Text),
+    Column("credit_email", BigInteger),
+    Column("credit_sms", BigInteger),
+    Column("credit_used_email", BigInteger, nullable=False, server_default=text("0")),
+    Column("credit_used_sms", BigInteger, nullable=False, server_default=text("0")),
     CheckConstraint("credit >= 0", name="credit"),
-    comment="The sender of campaigns. credit: messages left; null is unlimited."
-    " credit_used: messages charged to it. message_limit:"
+    CheckConstraint("credit_email >= 0", name="credit_email"),
+    CheckConstraint("credit_sms >= 0", name="credit_sms"),
+    comment="The sender of campaigns. credit: messages left, for all channels together; null is"
+    " unlimited. credit_used: messages charged to it. credit_email, credit_used_email, credit_sms,"
+    " credit_used_sms: of one channel. message_limit:"
     " messages per customer within message_limit_days; null is unlimited. channels: a JSON object"
-    " of settings by channel.",
+    " of settings by channel. title: what people read instead of the name.",
 )
 
 gateways = Table(
@@ -103,9 +111,10 @@ audiences = Table(
     Column("organization_id", ForeignKey("organizations.id"), nullable=False),
     Column("source", Text, nullable=False),
     Column("size", Integer, nullable=False, server_default=text("0")),
+    Column("title", Text),
     CheckConstraint("size >= 0", name="size"),
     comment="The customers of one or several campaigns. size: their number, set once all of them"
-    " are recorded.",
+    " are recorded. title: what people read instead of the source.",
 )
 
 customers = Table(
@@ -191,6 +200,8 @@ campaigns = Table(
     Column("services_settings", Text, nullable=False, server_default=text("'{}'")),
     Column("tracks_engagement", Boolean, nullable=False, server_default=false()),
     Column("engagement_as_of", BigInteger),
+    Column("title", Text),
+    Column("message", Text, nullable=False, server_default=text("'{}'")),
     UniqueConstraint("run_id", "name"),
     Index(None, "name"),
     CheckConstraint(f"channel IN ({sql_string_list(Channel)})", name="channel"),
@@ -198,7 +209,8 @@ campaigns = Table(
     comment="One message to one audience over one channel. requires: a JSON list of required data."
     " kind, services_kind: names of entry points in sendtrace.handlers and sendtrace.services."
     " coupon_series: may name a series that the organization doesn't have. engagement_as_of: when"
-    " its engagement was last rolled up.",
+    " its engagement was last rolled up. title: what people read beside the name. message: a JSON"
+    " object of its templates and its size.",
 )
 
 batches = Table(

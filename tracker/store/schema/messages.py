@@ -104,6 +104,17 @@ transition_details = Table(
     " the gateway reported, such as an enhanced status code (RFC 3463).",
 )
 
+message_segments = Table(
+    "message_segments",
+    metadata,
+    Column("campaign_id", Integer, primary_key=True, autoincrement=False),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("segments", Integer, nullable=False),
+    CheckConstraint("segments >= 2", name="segments"),
+    sqlite_with_rowid=False,
+    comment="Messages that were charged as several segments of an SMS; others count as one.",
+)
+
 refused_receipts = Table(
     "refused_receipts",
     metadata,

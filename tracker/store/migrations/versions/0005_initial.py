@@ -6,7 +6,7 @@ Written out instead of derived from the vocabulary, so that it stays the same wh
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0004_initial"
+revision = "0005_initial"
 down_revision = None
 
 POSTGRESQL_TRIGGER = (
@@ -55,6 +55,7 @@ def upgrade() -> None:
     _create_message_tables()
     _create_work_tables()
     _create_deferrals()
+    _create_segments()
     _create_engagement_tables()
     is_postgresql = op.get_bind().dialect.name == "postgresql"
     extras = POSTGRESQL_TRIGGER if is_postgresql else SQLITE_TRIGGER_AND_STATISTICS
@@ -103,10 +104,19 @@ def _create_catalog_tables() -> None:
         sa.Column("message_limit", sa.Integer(), nullable=True),
         sa.Column("message_limit_days", sa.Integer(), server_default=sa.text("1"), nullable=False),
         sa.Column("channels", sa.Text(), server_default=sa.text("'{}'"), nullable=False),
+        sa.Column("title", sa.Text(), nullable=True),
+        sa.Column("credit_email", sa.BigInteger(), nullable=True),
+        sa.Column("credit_sms", sa.BigInteger(), nullable=True),
+        sa.Column(
+            "credit_used_email", sa.BigInteger(), server_default=sa.text("0"), nullable=False
+        ),
+        sa.Column("credit_used_sms", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
         sa.CheckConstraint("credit >= 0", name=op.f("organizations_credit_check")),
+        sa.CheckConstraint("credit_email >= 0", name=op.f("organizations_credit_email_check")),
+        sa.CheckConstraint("credit_sms >= 0", name=op.f("organizations_credit_sms_check")),
         sa.ForeignKeyConstraint(["run_id"], ["runs.id"], name=op.f("organizations_run_id_fkey")),
         sa.PrimaryKeyConstraint("id", name=op.f("organizations_pkey")),
-        comment="The sender of campaigns. credit: messages left; null is unlimited. credit_used: messages charged to it. message_limit: messages per customer within message_limit_days; null is unlimited. channels: a JSON object of settings by channel.",
+        comment="The sender of campaigns. credit: messages left, for all channels together; null is unlimited. credit_used: messages charged to it. credit_email, credit_used_email, credit_sms, credit_used_sms: of one channel. message_limit: messages per customer within message_limit_days; null is unlimited. channels: a JSON object of settings by channel. title: what people read instead of the name.",
     )
     op.create_table(
         "gateways",
@@ -134,12 +144,13 @@ def _create_catalog_tables() -> None:
         sa.Column("organization_id", sa.Integer(), nullable=False),
         sa.Column("source", sa.Text(), nullable=False),
         sa.Column("size", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("title", sa.Text(), nullable=True),
         sa.CheckConstraint("size >= 0", name=op.f("audiences_size_check")),
         sa.ForeignKeyConstraint(
             ["organization_id"], ["organizations.id"], name=op.f("audiences_organization_id_fkey")
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("audiences_pkey")),
-        comment="The customers of one or several campaigns. size: their number, set once all of them are recorded.",
+        comment="The customers of one or several campaigns. size: their number, set once all of them are recorded. title: what people read instead of the source.",
     )
     op.create_table(
         "customers",
@@ -241,6 +252,8 @@ def _create_catalog_tables() -> None:
         sa.Column("services_settings", sa.Text(), server_default=sa.text("'{}'"), nullable=False),
         sa.Column("tracks_engagement", sa.Boolean(), server_default=sa.false(), nullable=False),
         sa.Column("engagement_as_of", sa.BigInteger(), nullable=True),
+        sa.Column("title", sa.Text(), nullable=True),
+        sa.Column("message", sa.Text(), server_default=sa.text("'{}'"), nullable=False),
         sa.CheckConstraint("channel IN ('email', 'sms')", name=op.f("campaigns_channel_check")),
         sa.CheckConstraint("attempts >= 1", name=op.f("campaigns_attempts_check")),
         sa.ForeignKeyConstraint(
@@ -255,7 +268,7 @@ def _create_catalog_tables() -> None:
         sa.ForeignKeyConstraint(["run_id"], ["runs.id"], name=op.f("campaigns_run_id_fkey")),
         sa.PrimaryKeyConstraint("id", name=op.f("campaigns_pkey")),
         sa.UniqueConstraint("run_id", "name", name=op.f("campaigns_run_id_name_key")),
-        comment="One message to one audience over one channel. requires: a JSON list of required data. kind, services_kind: names of entry points in sendtrace.handlers and sendtrace.services. coupon_series: may name a series that the organization doesn't have. engagement_as_of: when its engagement was last rolled up.",
+        comment="One message to one audience over one channel. requires: a JSON list of required data. kind, services_kind: names of entry points in sendtrace.handlers and sendtrace.services. coupon_series: may name a series that the organization doesn't have. engagement_as_of: when its engagement was last rolled up. title: what people read beside the name. message: a JSON object of its templates and its size.",
     )
     op.create_index(op.f("campaigns_name_idx"), "campaigns", ["name"], unique=False)
     op.create_table(
@@ -526,6 +539,19 @@ def _create_work_tables() -> None:
         sa.Column("ran_at", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("task", name=op.f("upkeep_pkey")),
         comment="Tasks that beat starts once a day, such as rollup. ran_at: real time of the last run.",
+        sqlite_with_rowid=False,
+    )
+
+
+def _create_segments() -> None:
+    op.create_table(
+        "message_segments",
+        sa.Column("campaign_id", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("number", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("segments", sa.Integer(), nullable=False),
+        sa.CheckConstraint("segments >= 2", name=op.f("message_segments_segments_check")),
+        sa.PrimaryKeyConstraint("campaign_id", "number", name=op.f("message_segments_pkey")),
+        comment="Messages that were charged as several segments of an SMS; others count as one.",
         sqlite_with_rowid=False,
     )
 
