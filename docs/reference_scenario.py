@@ -98,7 +98,10 @@ _HOW_TO_REACH: Mapping[Reason, str] = {
     Reason.TIMEOUT: "a defect, or `[services.handler] error_rate`",
     Reason.OUT_OF_CREDIT: "`[organization] credit`",
     Reason.RULE_FAILED: "an installed rule that raises an error",
-    Reason.STEP_FAILED: "a [recipient](audience-file.md) that breaks the gateway",
+    Reason.STEP_FAILED: (
+        "a [recipient](audience-file.md) that breaks the gateway, or a template that raises an"
+        " error for a customer"
+    ),
     Reason.CUSTOM_RULE: "an installed rule that gives this reason",
 }
 """Settings that lead to a reason, unless a planted defect alone does."""

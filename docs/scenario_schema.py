@@ -25,6 +25,7 @@ from simulator.scenario.load import (
     SpikeSection,
     StepSection,
 )
+from simulator.scenario.message import MessageSection
 from simulator.scenario.sections import (
     CampaignSection,
     ChannelSection,
@@ -56,6 +57,7 @@ TABLES: Mapping[str, type[BaseModel]] = {
     "`email`, `sms` of an organization": ChannelSection,
     "`[[campaigns]]`": CampaignSection,
     "`audience` of a campaign, as a table": AudienceSection,
+    "`message` of a campaign": MessageSection,
     "`load` of a campaign": LoadSection,
     "`shape` of a load": ShapeSection,
     "`ramp`": RampSection,
@@ -142,7 +144,7 @@ def _without_null(node: Any) -> Any:
     node = {
         key: _without_null(value)
         for key, value in node.items()
-        if value is not None and key != "title"
+        if value is not None and not (key == "title" and isinstance(value, str))
     }
     choices = [item for item in node.get("anyOf", ()) if item != {"type": "null"}]
     if len(choices) == 1:

@@ -133,7 +133,7 @@ def _submit_granted(
         if grant.messages >= wanted:  # otherwise the throttle's delay is enough for the gateway
             jitter = random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311  # no secret
             delay = max(delay, result.delay * jitter)
-    bounced, bounces = refusals.bounce(is_all=refusals.count == wanted)
+    bounced, bounces = refusals.bounce(is_all=refusals.count == wanted - len(failed))
     moves += bounced
     if not moves and not failed:
         refusals.raise_if_refused()
