@@ -179,7 +179,7 @@ def test_rejected_messages_are_accepted_later(database: Database) -> None:
         assert following is not None
         if there:
             assert following.step is Step.SUBMIT
-            assert 0.7 < following.delay.total_seconds() < 1.3
+            assert 0 <= following.delay.total_seconds() < 1.3  # less, the longer the step took
     assert set(read_states(database, batch).values()) == {in_gateway()}
     with database.read() as connection:
         assert ledger.count_ledger_events(connection, [batch.campaign.id]).refused == drawn.sum()
