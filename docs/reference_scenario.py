@@ -257,7 +257,12 @@ def _type(key: Mapping[str, Any]) -> str:
     return {"object": "table", "boolean": "boolean"}.get(str(kind), str(kind))
 
 
-_STRING_TYPES = {"^(\\d": "duration", "^[A-": "name", "^\\+": '`"+"` and a duration'}
+_STRING_TYPES = {
+    "^(\\d": "duration",
+    "^[0-": "size",
+    "^[A-": "name",
+    "^\\+": '`"+"` and a duration',
+}
 """Types of strings by the beginning of their patterns."""
 
 

@@ -57,7 +57,7 @@ class MessageSection(ScenarioSection):
     size: Annotated[
         int | None,
         BeforeValidator(_parse_size),
-        WithJsonSchema({"type": "string", "pattern": f"^{_SIZE_PATTERN.pattern}$"}),
+        WithJsonSchema({"type": "string", "pattern": "^[0-9]{1,9}([.][0-9]+)? *(B|KB|MB)$"}),
         Field(examples=["40KB"]),
     ] = None
     """Size of an email with its headers, in B, KB (1,000 bytes) or MB. An attachment of plain text

@@ -108,6 +108,7 @@ class Plan:
     gateway_kind: str = "simulated"
     gateway_settings: str = '{"seed": 1, "behaviour": {}}'
     tracks_engagement: bool = False
+    message: str = "{}"
 
 
 def make_campaign(
@@ -161,6 +162,7 @@ def make_campaign(
             attempts=plan.attempts,
             kind=plan.kind,
             tracks_engagement=plan.tracks_engagement,
+            message=plan.message,
             coupon_series="spring",
         )
         return catalog.load_campaign(connection, campaign_id)

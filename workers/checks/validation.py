@@ -3,7 +3,7 @@
 from datetime import date, datetime
 
 from tracker.status import Channel, Reason, Step
-from workers.candidates import Candidate
+from workers.candidates import Candidate, Customer
 from workers.checks.base import check
 from workers.gateways.safety import is_reserved
 from workers.services.base import ServiceName
@@ -66,21 +66,30 @@ def coupon_redeemed(candidate: Candidate, now: datetime) -> bool:
     return candidate.coupon is not None and candidate.coupon.redeemed
 
 
-@check(Reason.DATA_MISSING, step=Step.VALIDATE, order=90)
+def _lacks(customer: Customer, requirement: str) -> bool:
+    """Return whether a last store, profile, tag or field is missing that a campaign requires."""
+    match requirement:
+        case "last_store":
+            return not customer.last_store
+        case "profile":
+            return not customer.profile
+        case "membership" | "coupon" | "referral":
+            return False
+        case _:  # tag:NAME or field:NAME
+            return not customer.value(requirement)
+
+
+def _name_missing_data(candidate: Candidate) -> str:
+    """Return the names of all data that is missing."""
+    customer, requires = candidate.customer, candidate.campaign.requires
+    return ", ".join(requirement for requirement in requires if _lacks(customer, requirement))
+
+
+@check(Reason.DATA_MISSING, step=Step.VALIDATE, order=90, detail=_name_missing_data)
 def data_missing(candidate: Candidate, now: datetime) -> bool:
     """Block if a last store, profile, tag or field that the campaign requires is missing."""
-    customer = candidate.customer
     for requirement in candidate.campaign.requires:
-        match requirement:
-            case "last_store":
-                value = customer.last_store
-            case "profile":
-                value = customer.profile
-            case "membership" | "coupon" | "referral":
-                continue
-            case _:  # tag:NAME or field:NAME
-                value = customer.value(requirement)
-        if not value:
+        if _lacks(candidate.customer, requirement):
             return True
     return False
 

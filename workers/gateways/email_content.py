@@ -6,8 +6,10 @@ from email.headerregistry import Address
 from email.message import EmailMessage
 from email.policy import SMTP
 from email.utils import format_datetime
+from urllib.parse import quote
 
 from tracker.clock import to_datetime
+from tracker.errors import SendtraceError
 from tracker.message_ids import MessageId, compute_digest
 from tracker.record.catalog import Campaign
 from tracker.text import to_one_line
@@ -20,6 +22,10 @@ PADDING_LINE = b"padding " * 9 + b"end.\r\n"
 
 LINE_LENGTH = 76
 """Length to which headers are folded, and the length of a line of padding without its end."""
+
+
+class InvalidRecipient(SendtraceError):
+    """An address that can't stand in a header."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,12 +47,15 @@ def build_email(envelope: Envelope, rendered: RenderedMessage, size: int | None 
         size: bytes up to which an attachment of plain text pads it.
 
     Raises:
-        ValueError: the email package can't parse the recipient's address.
+        InvalidRecipient: the email package can't parse the recipient's address.
     """
     campaign, recipient = envelope.campaign, envelope.recipient
     message = EmailMessage(policy=WIRE_FORMAT.clone(utf8=not recipient.isascii()))
     message["From"] = Address(to_one_line(campaign.sender), addr_spec=envelope.sender_address)
-    message["To"] = recipient
+    try:
+        message["To"] = recipient
+    except (ValueError, IndexError, AttributeError):  # what its parser may raise
+        raise InvalidRecipient(recipient) from None
     message["Date"] = format_datetime(to_datetime(campaign.clock.now()))
     digest = compute_digest(campaign.run_id, campaign.really_started_at, campaign.name)
     domain = envelope.sender_address.rpartition("@")[2]
@@ -85,7 +94,7 @@ def _format_unsubscribe_headers(campaign: Campaign, rendered: RenderedMessage) -
     url, address = rendered.unsubscribe_url, campaign.channel_settings.unsubscribe_email
     addresses = [] if url is None else [f"<{url}>"]
     if address is not None:
-        addresses.append(f"<mailto:{address}?subject=unsubscribe>")
+        addresses.append(f"<mailto:{quote(address, safe='@')}?subject=unsubscribe>")
     if not addresses:
         return b""
     header = "List-Unsubscribe: " + ",\r\n ".join(addresses) + "\r\n"

@@ -22,7 +22,7 @@ from workers.gateways.base import (
     Submission,
     SubmissionResult,
 )
-from workers.gateways.email_content import Envelope, build_email
+from workers.gateways.email_content import Envelope, InvalidRecipient, build_email
 from workers.gateways.replies import SubmissionReplies
 from workers.gateways.smtp_connection import SmtpConnection, SmtpReply
 from workers.gateways.smtp_settings import load_smtp_settings
@@ -101,6 +101,6 @@ class SmtpGateway:
         rendered = renderer.render(number)
         try:
             content = build_email(envelope, rendered, renderer.size)
-        except (ValueError, IndexError, AttributeError):  # the email package can't parse it
+        except InvalidRecipient:
             return INVALID_ADDRESS_REPLY
         return self._connection.send(address.text, content)

@@ -183,6 +183,17 @@ def test_a_check_blocks_its_examples_alone(example: Example, candidate: Make, ju
     assert (judge(made, now=NOW).reason is check.reason) is example.is_blocked
 
 
+def test_missing_data_is_named(candidate: Make) -> None:
+    data_missing = INSTALLED["data_missing"]
+    assert data_missing.detail is not None
+    made = candidate(
+        requires=("last_store", "tag:vip", "field:first name"),
+        last_store=None,
+        custom='{"tag:vip": "yes"}',
+    )
+    assert data_missing.detail(made) == "last_store, field:first name"
+
+
 def test_every_reason_has_examples_of_both_kinds() -> None:
     for is_blocked in (True, False):
         covered = {example.check for example in EXAMPLES if example.is_blocked is is_blocked}

@@ -1,8 +1,9 @@
 """The SMTP gateway against a real server, and the guard between synthetic messages and people."""
 
+import json
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from itertools import islice, pairwise
@@ -23,6 +24,7 @@ from tests.support.factory import (
     make_batch,
     make_campaign,
     move,
+    not_sent_for,
     read_states,
     step_context,
 )
@@ -38,9 +40,10 @@ from tracker.clock import Instant
 from tracker.errors import UsageError
 from tracker.queries import timeline
 from tracker.queries.next_step import next_step
-from tracker.record.catalog import Batch
+from tracker.record import allowance
+from tracker.record.catalog import Batch, load_campaign
 from tracker.record.unconfirmed import UNCONFIRMED
-from tracker.status import Channel, Status, Step
+from tracker.status import Channel, Reason, Status, Step
 from tracker.store.database import Database
 from tracker.store.schema.catalog import customers
 from tracker.store.schema.messages import transitions
@@ -77,12 +80,28 @@ def serve(
         server.stop()
 
 
-def make_ready_batch(database: Database, *addresses: str, attempts: int = 2) -> Batch:
+def make_ready_batch(
+    database: Database,
+    *addresses: str,
+    attempts: int = 2,
+    message: str = "{}",
+    credit: int | None = None,
+    custom: Sequence[str] = (),
+) -> Batch:
     """Record a batch of messages to these addresses that are about to be sent."""
     people: dict[int, dict[str, object]] = {
         number: {"email": address} for number, address in enumerate(addresses)
     }
-    plan = Plan(size=len(addresses), gateway_kind="smtp", gateway_settings="{}", attempts=attempts)
+    for number, fields in enumerate(custom):
+        people[number]["custom"] = fields
+    plan = Plan(
+        size=len(addresses),
+        gateway_kind="smtp",
+        gateway_settings="{}",
+        attempts=attempts,
+        message=message,
+        credit=credit,
+    )
     batch = make_batch(database, plan, people)
     move(database, batch, range(len(addresses)), READY)
     return batch
@@ -168,6 +187,57 @@ def test_a_message_has_its_headers_and_no_injected_ones(
     assert "Bcc" not in first
     assert "ünd Co" in first["From"]
     assert server.accepted[0]["from"] == "news@shop.internal"
+
+
+def test_a_message_has_the_values_of_its_customer(
+    database: Database, serve: Callable[..., SmtpServerProcess]
+) -> None:
+    server = serve()
+    subject = "{{ coupon_id | default('-') }} {{ referral }} {{ field['Ort'] }}"
+    names = [f"ann{number}@shop.internal" for number in range(3)]
+    batch = make_ready_batch(
+        database,
+        *names,
+        message=json.dumps({"subject": subject, "html": "<p>{{ field['Ort'] }}</p>"}),
+        custom=['{"field:Ort": "Köln"}', '{"field:Ort": "Delhi"}', '{"field:Ort": "दिल्ली"}'],
+    )
+    with database.write() as connection:
+        connection.execute(
+            sa.update(customers).where(customers.c.number == 1).values(coupon_id="C-1")
+        )
+    run_step(database, batch, Step.SUBMIT, open_gateway("smtp", "{}", database))
+    assert [mail["headers"]["Subject"] for mail in server.accepted] == [
+        "- R-c0 Köln",
+        "C-1 R-c1 Delhi",
+        "- R-c2 दिल्ली",
+    ]
+
+
+def test_a_message_that_cannot_be_made_is_not_sent_and_its_credit_is_refunded(
+    database: Database, serve: Callable[..., SmtpServerProcess]
+) -> None:
+    server = serve()
+    batch = make_ready_batch(
+        database,
+        *(f"ann{number}@shop.internal" for number in range(3)),
+        message='{"text": "{{ 10 / (field.parts | int) }}"}',
+        credit=7,
+        custom=['{"field:parts": "2"}', '{"field:parts": "none"}', '{"field:parts": "5"}'],
+    )
+    with database.write() as connection:
+        allowance.charge_credit(connection, batch.campaign.organization.id, 3)
+    run_step(database, batch, Step.SUBMIT, open_gateway("smtp", "{}", database))
+    assert read_states(database, batch) == {
+        0: in_status(DELIVERED),
+        1: not_sent_for(Reason.STEP_FAILED),
+        2: in_status(DELIVERED),
+    }
+    [detail] = read_details(database, batch, 1)
+    assert detail == "text of the message: ZeroDivisionError: division by zero"
+    assert len(server.accepted) == 2
+    assert not find_violations(database, batch.campaign)
+    with database.read() as connection:
+        assert load_campaign(connection, batch.campaign.id).organization.credit == 5
 
 
 def test_message_ids_differ_between_runs_whose_clocks_start_at_the_same_instant(
