@@ -15,6 +15,7 @@ from simulator.scenario.sections import CampaignSection
 from simulator.scenario.thresholds import LIMIT_FORMATS, ThresholdSection
 from simulator.world.behaviour import GatewayBehaviour, ServiceFailures
 from simulator.world.defects import PLANTABLE_REASONS, explain_unplantable
+from tracker.replies import ReplyKind
 from tracker.status import Channel, Reason, Step
 
 _ALL_REQUIREMENTS = ("coupon", "referral", "membership", "last_store", "profile")
@@ -267,8 +268,9 @@ _STRING_TYPES = {
 
 
 def _type_of_reference(name: str) -> str:
-    if name == Channel.__name__:
-        return " or ".join(f'`"{channel}"`' for channel in Channel)
+    for choices in (Channel, ReplyKind):
+        if name == choices.__name__:
+            return " or ".join(f'`"{choice}"`' for choice in choices)
     return "table"
 
 

@@ -30,9 +30,14 @@ class MessageId(NamedTuple):
             return None
         return cls(int(match[1]), int(match[2]), match[3])
 
+    @property
+    def local_part(self) -> str:
+        """The part before the domain, which is unique by itself."""
+        return f"{self.number}.{self.campaign_id}.{self.digest}"
+
     def format(self, domain: str) -> str:
         """Return the value of the header."""
-        return f"<{self.number}.{self.campaign_id}.{self.digest}@{domain}>"
+        return f"<{self.local_part}@{domain}>"
 
 
 def compute_digest(run_id: int, really_started_at: int | None, campaign: str) -> str:

@@ -77,8 +77,8 @@ def open_system(scenario: Scenario, settings: Settings, options: RunOptions) -> 
             )
             stack.callback(worker.stop)
         database = stack.enter_context(closing(open_database(settings)))
-        for kind in scenario.network_gateways:
-            check_gateway(kind, "{}", database)
+        for kind, gateway_settings in scenario.network_gateways:
+            check_gateway(kind, gateway_settings, database)
         app = stack.enter_context(make_celery_app("driver", broker.url))
         app.conf.task_publish_retry = False  # retry_transient does it, and reports it
         if worker is None:

@@ -51,10 +51,16 @@ class Scenario:
     defer_at_most: timedelta
 
     @property
-    def network_gateways(self) -> list[str]:
-        """Kinds of the gateways in use that reach real people, sorted."""
-        kinds = {campaign.gateway.kind for campaign in self.campaigns}
-        return sorted(kind for kind in kinds if load_gateway_kind(kind).reaches_people)
+    def network_gateways(self) -> list[tuple[str, str]]:
+        """Kinds and settings of the gateways in use that reach real people, sorted."""
+        gateways = [campaign.gateway for campaign in self.campaigns]
+        return sorted(
+            {
+                (gateway.kind, gateway.real_settings)
+                for gateway in gateways
+                if load_gateway_kind(gateway.kind).reaches_people
+            }
+        )
 
     @property
     def distorted_groups(self) -> dict[str, str]:

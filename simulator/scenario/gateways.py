@@ -17,12 +17,15 @@ from simulator.values import (
 )
 from simulator.world.behaviour import SIMULATED_GATEWAY_KIND, GatewayBehaviour
 from tracker.record.catalog import DEFAULT_UNCONFIRMED_AFTER
-from tracker.replies import ReplyKind
+from tracker.replies import ReplyKind, format_field
 from tracker.text import suggest_similar
+from workers.gateways.http_settings import HttpSettings
 from workers.plugins import PluginGroup, list_plugin_names
 
 SMTP_RETRY_DELAY = timedelta(minutes=1)
 """Default delay before the next attempt at a real gateway, which servers expect."""
+
+HTTP_GATEWAY_KIND = "http"
 
 REAL_GATEWAY_KEYS = frozenset({"replies", "unconfirmed_after"})
 """Keys of `[gateways.NAME]` that simulated gateways don't have."""
@@ -41,11 +44,23 @@ class ReplyRuleSection(ScenarioSection):
     match: Annotated[
         str, AfterValidator(validate_text), Field(max_length=200, examples=["550 5.7.1 relaying"])
     ]
-    """Code, enhanced code, part of the text, or several of them in this order. The last part of an
-    enhanced code may be `*`."""
+    """Code or HTTP status, enhanced code, part of the text, or several of them in this order. The
+    last part of an enhanced code may be `*`."""
+    fields: Annotated[
+        dict[str, str | bool | int | float],
+        Field(alias="json", examples=[{"error.code": 21211}]),
+    ] = Field(default_factory=dict)
+    """Fields of the JSON in an HTTP reply with their values. Dots separate the parts of a path."""
     as_: Annotated[ReplyKind, Field(alias="as", examples=["soft"])]
     """`hard`: a permanent failure of the recipient. `soft`: a temporary failure. `us`: the server
     refuses the sender, so the gateway counts as unavailable."""
+
+    def to_json(self) -> dict[str, object]:
+        """Return the rule as it is recorded."""
+        rule: dict[str, object] = {"match": self.match, "as": self.as_}
+        if self.fields:
+            rule["json"] = {path: format_field(value) for path, value in self.fields.items()}
+        return rule
 
 
 class GatewaySection(GatewayBehaviour):
@@ -57,7 +72,12 @@ class GatewaySection(GatewayBehaviour):
     kind: Annotated[
         str, AfterValidator(_validate_gateway_kind), Field(examples=["simulated", "smtp"])
     ] = SIMULATED_GATEWAY_KIND
-    """Installed gateway: `simulated`, `smtp`, or one of another package."""
+    """Installed gateway: `simulated`, `smtp`, `http`, or one of another package."""
+    http: HttpSettings | None = Field(
+        default=None, examples=[{"url": "https://api.shop.internal/send"}]
+    )
+    """The request that is sent for each message; required for `kind = "http"`, and only allowed
+    there."""
     enabled: Annotated[Flag, Field(examples=[False])] = True
     """Whether the gateway is configured for use. Otherwise it blocks all messages."""
     attempts: Annotated[int, Field(ge=1, le=100, strict=True, examples=[3])] = 3
@@ -76,6 +96,18 @@ class GatewaySection(GatewayBehaviour):
     unconfirmed_after: Annotated[PositiveDuration | None, Field(examples=["6h"])] = None
     """Time after which a message that was handed over without a reply counts as not delivered;
     default: a day. Not for simulated gateways."""
+
+    @model_validator(mode="after")
+    def _validate_http_keys(self) -> Self:
+        is_http = self.kind == HTTP_GATEWAY_KIND
+        if is_http and self.http is None:
+            raise InvalidKey("http", 'missing; this key is required with kind = "http"')
+        if self.http is not None and not is_http:
+            raise InvalidKey("http", 'only allowed with kind = "http"')
+        for index, rule in enumerate(self.replies):
+            if rule.fields and not is_http:
+                raise InvalidKey(f"replies[{index}].json", 'only allowed with kind = "http"')
+        return self
 
     @model_validator(mode="after")
     def _validate_simulated_keys(self) -> Self:
@@ -99,7 +131,12 @@ class GatewaySection(GatewayBehaviour):
     @property
     def replies_as_json(self) -> str:
         """The rules of replies as they are recorded."""
-        return json.dumps([{"match": rule.match, "as": rule.as_} for rule in self.replies])
+        return json.dumps([rule.to_json() for rule in self.replies])
+
+    @property
+    def real_settings(self) -> str:
+        """The settings of a real gateway as they are recorded, JSON text without secrets."""
+        return "{}" if self.http is None else self.http.model_dump_json()
 
     @property
     def unconfirmed_delay(self) -> timedelta:

@@ -210,7 +210,11 @@ class _RunRecorder:
                     connection,
                     self._run_id,
                     kind=gateway.kind,
-                    settings=settings.model_dump_json() if gateway.is_simulated else "{}",
+                    settings=(
+                        settings.model_dump_json()
+                        if gateway.is_simulated
+                        else gateway.real_settings
+                    ),
                     enabled=gateway.enabled,
                     rate=gateway.rate,
                     retry_after=to_microseconds(gateway.retry_delay),

@@ -137,7 +137,8 @@ def test_environment_variables_are_documented() -> None:
     text = "\n".join(path.read_text(encoding="utf-8") for path in sources)
     assert set(VARIABLE.findall(text)) - {"SENDTRACE_SMTP"} <= documented
     settings = set(re.findall(r"\b[a-z]+(?:_[a-z]+)*\b", text))
-    keys = {name.removeprefix("SENDTRACE_").removeprefix("SMTP_").lower() for name in documented}
+    prefix = re.compile(r"SENDTRACE_(SMTP_|HTTP_)?")
+    keys = {prefix.sub("", name, count=1).lower() for name in documented}
     used_elsewhere = {"stage", "from", "test_postgresql_url", "test_schedules"}
     used_elsewhere |= {"flower_max_tasks"}
     assert keys - settings - used_elsewhere == set()

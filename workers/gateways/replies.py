@@ -1,14 +1,18 @@
 """Turn the replies to the messages of a submission into its result."""
 
 from collections import defaultdict
+from collections.abc import Sequence
 from typing import Protocol
 
 from tracker.clock import Instant
 from tracker.record.receipts import Receipt
-from tracker.replies import ReplyKind, classify_reply, parse_rules
+from tracker.replies import ReplyKind, ReplyRule, parse_rules
 from tracker.status import Status
 from workers.gateways.base import MAX_REFUSALS, Refusal, Submission, SubmissionResult
 from workers.message.rendering import MessageFailed
+
+BOUNCES = {ReplyKind.HARD: Status.HARD_BOUNCED, ReplyKind.SOFT: Status.SOFT_BOUNCED}
+"""Outcomes of messages whose reply is about the recipient."""
 
 
 class Reply(Protocol):
@@ -20,13 +24,15 @@ class Reply(Protocol):
         ...
 
     @property
-    def is_success(self) -> bool:
-        """True if the message was accepted."""
-        ...
-
-    @property
     def is_temporary(self) -> bool:
         """True if a later try may succeed."""
+        ...
+
+    def outcome(self, rules: Sequence[ReplyRule]) -> ReplyKind | None:
+        """Return what the reply says of a message that wasn't accepted; None if it was.
+
+        The rules of the scenario come before those of the gateway.
+        """
         ...
 
 
@@ -61,17 +67,14 @@ class SubmissionReplies:
             self._accepted[at].append(number)
             self._unconfirmed.append(number)
             return
-        status = Status.DELIVERED
-        if reply.is_success:
+        kind = reply.outcome(self._rules)
+        if kind is ReplyKind.US:
+            self._refusals_in_a_row += 1
+            self._refused[number] = Refusal(at, str(reply), reply.is_temporary)
+            return
+        if kind is None:
             self._refusals_in_a_row = 0
-        else:
-            kind = classify_reply(str(reply), self._rules)
-            if kind is ReplyKind.US:
-                self._refusals_in_a_row += 1
-                self._refused[number] = Refusal(at, str(reply), reply.is_temporary)
-                return
-            is_hard = kind is ReplyKind.HARD
-            status = Status.HARD_BOUNCED if is_hard else Status.SOFT_BOUNCED
+        status = Status.DELIVERED if kind is None else BOUNCES[kind]
         self._accepted[at].append(number)
         self._receipts.append(Receipt(number, self._attempt, status, at, detail=str(reply)))
 

@@ -26,12 +26,9 @@ from workers.gateways.email_content import Envelope, InvalidRecipient, build_ema
 from workers.gateways.replies import SubmissionReplies
 from workers.gateways.smtp_connection import SmtpConnection, SmtpReply
 from workers.gateways.smtp_settings import load_smtp_settings
+from workers.gateways.step_time import MAX_CALL_SECONDS
 from workers.message.rendering import MessageFailed, MessageRenderer
 from workers.services.base import ServiceUnavailable
-
-MAX_CALL_SECONDS = 20.0
-"""Time after which a call sends no more messages. A step has 60 seconds; the remaining messages
-are submitted in another step."""
 
 INVALID_ADDRESS_REPLY = SmtpReply(553, "5.1.3 invalid address")
 

@@ -4,21 +4,21 @@ import re
 import smtplib
 import ssl
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from typing import NamedTuple
 
+from tracker.replies import ReplyKind, ReplyRule, classify_reply
 from workers.gateways.base import GatewayUnavailable
 from workers.gateways.smtp_settings import SmtpSettings, Tls
-from workers.gateways.step_time import extend_step_time
+from workers.gateways.step_time import (
+    MAX_REPLY_SECONDS,
+    STEP_MARGIN_SECONDS,
+    extend_step_time,
+)
 
 PROBE_AFTER_IDLE_SECONDS = 5.0
 """Idle time after which a connection is tested with NOOP before it is used again."""
-
-MAX_REPLY_SECONDS = 40.0
-"""Time to wait for the reply to a whole message. Servers filter its content before they reply."""
-
-STEP_MARGIN_SECONDS = 5.0
-"""Time that a step has after a wait, to record its messages."""
 
 START_INPUT_CODE, SERVICE_CLOSING_CODE = 354, 421
 """Codes of replies (RFC 5321): to DATA, and from a server that closes the connection."""
@@ -47,6 +47,10 @@ class SmtpReply(NamedTuple):
     def is_temporary(self) -> bool:
         """True for a 4xx code: a transient failure (RFC 5321, 4.2.1)."""
         return 400 <= self.code < 500
+
+    def outcome(self, rules: Sequence[ReplyRule]) -> ReplyKind | None:
+        """Return what the reply says of a message that wasn't accepted; None if it was."""
+        return None if self.is_success else classify_reply(str(self), rules)
 
     def __str__(self) -> str:
         """Return the reply as the server sent it."""

@@ -5,6 +5,16 @@
 
 from collections.abc import Callable
 
+MAX_CALL_SECONDS = 20.0
+"""Time after which a call sends no more messages. A step has 60 seconds; the remaining messages
+are submitted in another step."""
+
+MAX_REPLY_SECONDS = 40.0
+"""Time to wait for the reply to a whole message. Servers filter its content before they reply."""
+
+STEP_MARGIN_SECONDS = 5.0
+"""Time that a step has after a wait, to record its messages."""
+
 _extend: Callable[[float], None] | None = None
 
 

@@ -69,13 +69,8 @@ def compile_template(text: str, part: str) -> Template:
         raise InvalidTemplate("the template is nested too deeply") from None
 
 
-@lru_cache(maxsize=256)
-def find_variables(text: str) -> frozenset[VariableUse]:
-    """Return the variables that a template uses.
-
-    Raises:
-        InvalidTemplate: the template isn't valid, or uses a variable in a way that has no meaning.
-    """
+def parse_template(text: str) -> nodes.Template:
+    """Return the syntax tree of a template; raise `InvalidTemplate` if it can't be used."""
     try:
         tree = get_environment().parse(text)
     except TemplateSyntaxError as error:
@@ -84,6 +79,17 @@ def find_variables(text: str) -> frozenset[VariableUse]:
         raise InvalidTemplate(
             f"line {refused.lineno}: {type(refused).__name__.lower()} isn't available in messages"
         )
+    return tree
+
+
+@lru_cache(maxsize=256)
+def find_variables(text: str) -> frozenset[VariableUse]:
+    """Return the variables that a template uses.
+
+    Raises:
+        InvalidTemplate: the template isn't valid, or uses a variable in a way that has no meaning.
+    """
+    tree = parse_template(text)
     for name in tree.find_all(nodes.Name):
         if name.ctx != "load" and name.name in {*VARIABLES, *NAMESPACES}:
             raise InvalidTemplate(f"line {name.lineno}: {name.name} can't be set")

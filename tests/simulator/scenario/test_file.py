@@ -13,6 +13,7 @@ from tests.support.scenarios import assert_error, read_refusal
 from tracker.errors import UsageError
 from tracker.replies import ReplyKind, ReplyRule, parse_rules
 from tracker.status import Channel
+from workers.gateways.http_settings import HttpSettings
 
 SAMPLE = """\
 name = "festive-sale"
@@ -61,6 +62,11 @@ def toml(top: str = "", campaign: str = "", /, **values: str | None) -> str:
     usual: dict[str, str | None] = {"name": '"diwali"', "channel": '"email"', "audience": "10"}
     lines = [f"{key} = {value}" for key, value in (usual | values).items() if value is not None]
     return "\n".join(['name = "sale"', top, "[[campaigns]]", *lines, campaign])
+
+
+def http(url: str, *keys: str) -> str:
+    url = url or "url = 'http://localhost/'"
+    return f"gateways.sms = {{ kind = 'http', http = {{ {', '.join((url, *keys))} }} }}"
 
 
 def latency(median: str, p99: str) -> str:
@@ -129,6 +135,25 @@ def test_a_real_gateway_has_rules_of_replies_and_a_lower_limit_of_bounces(file: 
     assert parse_rules(campaign.gateway.replies_as_json) == (ReplyRule("5.2.2", ReplyKind.HARD),)
     explicit = text.replace("[[campaigns]]", "[organization]\nhard_bounce_limit = 4\n[[campaigns]]")
     assert load(file, explicit).campaigns[0].organization.hard_bounce_limit == 4
+
+
+def test_an_http_gateway_records_its_request_and_its_rules_without_secrets(file: Path) -> None:
+    (file.parent / "people.csv").write_text("customer_id,email\n1,a@shop.internal\n")
+    lines = (
+        'gateways.email.kind = "http"',
+        'gateways.email.http.url = "https://api.shop.internal/send"',
+        'gateways.email.http.headers.Authorization = "Bearer ${SENDTRACE_HTTP_KEY}"',
+        'gateways.email.http.json = { to = "{{ recipient }}", n = [1, true] }',
+        'gateways.email.replies = [{ match = "422", json = { "e.c" = 7, d = true }, as = "soft" }]',
+    )
+    text = toml("\n".join(lines), audience='"people.csv"')
+    [campaign] = load(file, text).campaigns
+    settings = HttpSettings.model_validate_json(campaign.gateway.real_settings)
+    assert settings == campaign.gateway.http
+    assert settings.body == {"to": "{{ recipient }}", "n": [1, True]}
+    [rule] = parse_rules(campaign.gateway.replies_as_json)
+    assert rule == ReplyRule("422", ReplyKind.SOFT, {"e.c": "7", "d": "true"})
+    assert campaign.organization.hard_bounce_limit == 1
 
 
 def test_a_file_may_begin_with_a_byte_order_mark(file: Path) -> None:
@@ -296,6 +321,27 @@ BAD = (
         "gateways.email.replies[0].as",
         "expected 'hard', 'soft' or 'us'",
     ),
+    (
+        "gateways.email = { kind = 'smtp', replies = [{ match = '5', json = {a=1}, as = 'us' }] }",
+        "gateways.email.replies[0].json",
+        'only allowed with kind = "http"',
+    ),
+    ("gateways.sms.kind = 'http'", "gateways.sms.http", "required with kind"),
+    ("gateways.sms.http.url = 'http://localhost/'", "gateways.sms.http", "only allowed with kind"),
+    (http("url = 'localhost:80'"), "gateways.sms.http.url", "expected a URL such as"),
+    (http("url = 'ftp://localhost/'"), "gateways.sms.http.url", "expected a URL such as"),
+    (http("url = 'http://ann:pw@localhost/'"), "gateways.sms.http.url", "with credentials"),
+    (http("", "method = 'GET'"), "gateways.sms.http.method", "expected 'POST' or 'PUT'"),
+    (http("", "headers.Host = 'a'"), "gateways.sms.http.headers", "a header of your own"),
+    (http("", "headers.X = 'a${PATH}'"), "gateways.sms.http.headers", "begins with SENDTRACE_HTTP"),
+    (http("", "headers.X-Api-Key = 'abc'"), "gateways.sms.http.headers", "${SENDTRACE_HTTP_KEY}"),
+    (http("", 'headers.X = "a\\nb"'), "gateways.sms.http.headers", "printable ASCII"),
+    (http("", "json = { to = 'ann' }"), "gateways.sms.http.json", "expected {{ recipient }}"),
+    (http("", "json = { to = '{{ recipent }}' }"), "gateways.sms.http.json", "mean recipient?"),
+    (http("", "json = 5"), "gateways.sms.http.json", "expected a table"),
+    (http("", "parallel = 0"), "gateways.sms.http.parallel", "expected at least 1"),
+    (http("", "idempotency_header = 'a b'"), "gateways.sms.http.idempotency_header", "of your own"),
+    (http("", "jason = {}"), "gateways.sms.http.jason", "did you mean json?"),
     ("gateways.sms.hard_bounce = 1.5", "gateways.sms.hard_bounce", "a share from 0 to 1"),
     ("gateways.sms.soft_bounce = nan", "gateways.sms.soft_bounce", "a share from 0 to 1"),
     (

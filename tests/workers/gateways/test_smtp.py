@@ -1,9 +1,7 @@
 """The SMTP gateway against a real server, and the guard between synthetic messages and people."""
 
 import json
-import shutil
-import subprocess
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import replace
 from itertools import islice, pairwise
@@ -21,12 +19,18 @@ from tests.support.factory import (
     find_violations,
     in_gateway,
     in_status,
-    make_batch,
     make_campaign,
     move,
     not_sent_for,
     read_states,
     step_context,
+)
+from tests.support.gateways import (
+    make_certificate,
+    make_ready_batch,
+    read_acceptance_times,
+    read_details,
+    submit,
 )
 from tests.support.inline_runs import build_campaign, build_scenario, run_step
 from tests.support.smtp_server import (
@@ -36,22 +40,19 @@ from tests.support.smtp_server import (
     SmtpServerProcess,
     start_smtp_server,
 )
-from tracker.clock import Instant
 from tracker.errors import UsageError
-from tracker.queries import timeline
 from tracker.queries.next_step import next_step
 from tracker.record import allowance
-from tracker.record.catalog import Batch, load_campaign
+from tracker.record.catalog import load_campaign
 from tracker.record.unconfirmed import UNCONFIRMED
 from tracker.status import Channel, Reason, Status, Step
 from tracker.store.database import Database
 from tracker.store.schema.catalog import customers
-from tracker.store.schema.messages import transitions
-from workers.gateways.base import Gateway, GatewayUnavailable, Submission
+from workers.gateways.base import GatewayUnavailable, Submission
 from workers.gateways.safety import GuardedGateway, is_reserved, open_gateway
 from workers.gateways.smtp import SmtpGateway
 from workers.gateways.smtp_settings import SmtpSettings, load_smtp_settings
-from workers.gateways.throttle import Grant, UnlimitedThrottle
+from workers.gateways.throttle import UnlimitedThrottle
 from workers.steps import at_gateway
 from workers.steps.limits import StepTimeout, limit_step_time
 from workers.steps.refusals import MIN_TRIES_ALONE, MIN_TRIES_ALONE_IF_TEMPORARY
@@ -78,49 +79,6 @@ def serve(
     yield start
     for server in started:
         server.stop()
-
-
-def make_ready_batch(
-    database: Database,
-    *addresses: str,
-    attempts: int = 2,
-    message: str = "{}",
-    credit: int | None = None,
-    custom: Sequence[str] = (),
-) -> Batch:
-    """Record a batch of messages to these addresses that are about to be sent."""
-    people: dict[int, dict[str, object]] = {
-        number: {"email": address} for number, address in enumerate(addresses)
-    }
-    for number, fields in enumerate(custom):
-        people[number]["custom"] = fields
-    plan = Plan(
-        size=len(addresses),
-        gateway_kind="smtp",
-        gateway_settings="{}",
-        attempts=attempts,
-        message=message,
-        credit=credit,
-    )
-    batch = make_batch(database, plan, people)
-    move(database, batch, range(len(addresses)), READY)
-    return batch
-
-
-def read_details(database: Database, batch: Batch, number: int) -> list[str | None]:
-    """Return the details of the events in a message's timeline."""
-    with database.read() as connection:
-        message = timeline.read_timeline(connection, batch.campaign, number)
-    return [event.detail for event in message.events if event.detail]
-
-
-def read_acceptance_times(database: Database, batch: Batch) -> dict[int, Instant]:
-    """Return when each message entered the gateway for the first time."""
-    query = sa.select(transitions.c.number, transitions.c.at).filter_by(
-        campaign_id=batch.campaign.id, status=Status.IN_GATEWAY, attempt=1
-    )
-    with database.read() as connection:
-        return dict(map(tuple, connection.execute(query)))
 
 
 def test_a_reply_decides_the_outcome_and_is_recorded(
@@ -349,29 +307,6 @@ def test_an_interrupted_transaction_closes_the_connection(
     assert read_states(database, batch) == {0: READY}
 
 
-def submit(
-    database: Database,
-    batch: Batch,
-    gateway: Gateway,
-    *,
-    unavailable_count: int = 0,
-    granted: int = 99,
-) -> None:
-    """Submit what waits, after the gateway was unavailable so many times in a row."""
-    context = replace(step_context(database, batch), unavailable_count=unavailable_count)
-    at_gateway.submit(context, gateway, FixedThrottle(granted))
-
-
-class FixedThrottle:
-    """A throttle that grants the same number of messages each time."""
-
-    def __init__(self, granted: int) -> None:
-        self._granted = granted
-
-    def acquire(self, _batch: Batch, wanted: int) -> Grant:
-        return Grant(min(self._granted, wanted))
-
-
 def test_no_message_bounces_while_the_server_refuses_the_sender(
     database: Database, serve: Callable[..., SmtpServerProcess], tmp_path: Path
 ) -> None:
@@ -540,19 +475,7 @@ def test_the_reply_to_a_whole_message_may_take_longer_than_others(
 
 @pytest.fixture
 def certificate(tmp_path: Path) -> Path:
-    """Make a certificate for the server, beside its key, that no client trusts yet."""
-    openssl = shutil.which("openssl")
-    if openssl is None:
-        pytest.skip("openssl is not installed")
-    command = [openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
-    command += ["-subj", f"/CN={HOST}", "-addext", f"subjectAltName=IP:{HOST}"]
-    subprocess.run(
-        [*command, "-keyout", "key.pem", "-out", "cert.pem"],
-        cwd=tmp_path,
-        check=True,
-        capture_output=True,
-    )
-    return tmp_path / "cert.pem"
+    return make_certificate(tmp_path)
 
 
 @pytest.mark.parametrize("mode", ["starttls", "tls"])
