@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.http_server import start_http_server
 from tests.support.paths import SCENARIOS
 from tests.support.shell import FinishedRun, Shell, wait_until
 from tests.support.smtp_server import SmtpServerProcess, start_smtp_server
@@ -174,6 +175,74 @@ def assert_times_are_those_of_the_server(run: FinishedRun, server: SmtpServerPro
     [(first_arrival,)] = read_rows(run.shell, "SELECT min(at) FROM transitions")
     seconds = (max(recorded.values()) - first_arrival) / MICROSECONDS_PER_SECOND
     assert run.result["throughput"] == pytest.approx(len(recorded) / seconds)
+
+
+BY_HTTP = """\
+name = "by-http"
+
+[[campaigns]]
+name = "spring-sms"
+channel = "sms"
+audience = "people.csv"
+
+[gateways.sms]
+kind = "http"
+attempts = 2
+retry_after = "100ms"
+replies = [{ match = "422", json = { "error.code" = "mailbox_full" }, as = "soft" }]
+
+[gateways.sms.http]
+url = "URL"
+headers = { Authorization = "Bearer ${SENDTRACE_HTTP_KEY}" }
+json = { recipient = "{{ customer_id }}", to = "{{ recipient }}", text = "{{ text }}" }
+idempotency_header = "Idempotency-Key"
+"""
+
+HTTP_SETTINGS = {
+    "SENDTRACE_ALLOW_GATEWAYS": "http",
+    "SENDTRACE_HTTP_KEY": "s3cret-of-the-api",
+    "SENDTRACE_HTTP_TIMEOUT": "5",
+}
+
+
+def test_a_campaign_by_http_delivers_each_message_once(shell: Shell) -> None:
+    names = [
+        *(f"c+{number}" for number in range(40)),
+        "invalid",
+        "full",
+        "once",
+        "reset",
+        "failing",
+    ]
+    lines = [f"{name},+4474{number:08d}\n" for number, name in enumerate(names)]
+    lines += ["reserved,+447700900123\n", "without,\n"]
+    shell.write("people.csv", "customer_id,mobile\n" + "".join(lines))
+    with start_http_server() as server:
+        scenario = shell.write("by-http.toml", BY_HTTP.replace("URL", server.url))
+        without_key = {**HTTP_SETTINGS, "SENDTRACE_HTTP_KEY": ""}
+        refused = shell.run("simulate", scenario, settings=without_key)
+        assert (refused.returncode, server.requests) == (2, [])
+        assert "SENDTRACE_HTTP_KEY: not set" in refused.stderr
+        options = ("--batch-size", "20", "--no-record")
+        run = FinishedRun.of(shell, scenario, *options, settings=HTTP_SETTINGS)
+    [campaign] = run.result["campaigns"]
+    sent = campaign["sent"]
+    assert (sent["delivered"], sent["unconfirmed"]) == (41, 1)
+    assert (sent["bounced"]["hard"], sent["bounced"]["soft"]) == (1, 2)
+    unusable = campaign["not_sent"]["incomplete_or_invalid"]
+    assert unusable["mobile_missing_or_invalid"] == unusable["gateway_configuration"] == 1
+    keys = Counter(request["headers"]["Idempotency-Key"] for request in server.requests)
+    requests = Counter(request["body"]["recipient"] for request in server.requests)
+    assert {name for name, count in requests.items() if count > 1} == {
+        *("full", "once", "reset", "failing")
+    }
+    assert len(keys) >= len(names) + 2, "each attempt has a key of its own"
+    assert {request["headers"]["Authorization"] for request in server.requests} == {
+        "Bearer s3cret-of-the-api"
+    }
+    for file in shell.database.parent.rglob("*"):
+        assert not file.is_file() or b"s3cret-of-the-api" not in file.read_bytes(), file
+    assert '400 {"code": 21211' in shell.run("trace", "spring-sms", "40").stdout
 
 
 @pytest.mark.parametrize(

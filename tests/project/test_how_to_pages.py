@@ -74,7 +74,7 @@ def test_the_gateway_is_installed_and_delivers(
 
 def test_the_gateway_sections_load(tmp_path: Path) -> None:
     sections = [block for block in read_blocks("gateways.md", "toml") if "[gateways" in block]
-    assert len(sections) == 3
+    assert len(sections) == 4
     people = tmp_path / "people.csv"
     people.write_text("customer_id,email\nann,ann@shop.internal\n")
     campaign = '[[campaigns]]\nname = "spring"\nchannel = "email"\naudience = "people.csv"\n'
