@@ -164,6 +164,21 @@ OPT_OUTS = frozenset({Engagement.SPAM, Engagement.UNSUBSCRIBED})
 """The actions after which a customer gets no more messages on the channel."""
 
 
+class SuppressionReason(DescribedSlug):
+    """A reason for which a recipient is on a suppression list."""
+
+    UNSUBSCRIBED = "unsubscribed", "unsubscribed from marketing on the channel"
+    SPAM = "spam", "marked a message as spam"
+    NDNC = "ndnc", "on the National Do Not Call list; SMS only"
+    HARD_BOUNCED = "hard_bounced", "hard bounces"
+    SOFT_BOUNCED = "soft_bounced", "soft bounces since the last delivery"
+
+    @property
+    def is_bounce(self) -> bool:
+        """True if the reason applies only from the organization's limit of bounces on."""
+        return self in (SuppressionReason.HARD_BOUNCED, SuppressionReason.SOFT_BOUNCED)
+
+
 class Category(StrEnum):
     """A group of reasons."""
 

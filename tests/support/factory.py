@@ -109,6 +109,7 @@ class Plan:
     gateway_settings: str = '{"seed": 1, "behaviour": {}}'
     tracks_engagement: bool = False
     message: str = "{}"
+    keeps_suppressions: bool = False
 
 
 def make_campaign(
@@ -163,6 +164,7 @@ def make_campaign(
             kind=plan.kind,
             tracks_engagement=plan.tracks_engagement,
             message=plan.message,
+            keeps_suppressions=plan.keeps_suppressions,
             coupon_series="spring",
         )
         return catalog.load_campaign(connection, campaign_id)

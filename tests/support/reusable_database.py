@@ -7,7 +7,13 @@ import psycopg
 
 from simulator import schema as simulator_schema
 from tests.support.postgresql import PostgresqlServer
-from tracker.store.schema import catalog, engagement, messages, work  # noqa: F401
+from tracker.store.schema import (  # noqa: F401
+    catalog,
+    engagement,
+    messages,
+    suppressions,
+    work,
+)
 from tracker.store.schema.metadata import metadata
 
 TABLES = tuple(

@@ -62,6 +62,7 @@ class Campaign:
         title: what people read beside the name, if it has one.
         message: templates of the message, as JSON text for `workers.message.source`.
         channel_settings: the organization's settings for the channel.
+        keeps_suppressions: whether it adds to the suppression list of its organization.
     """
 
     id: int
@@ -97,6 +98,7 @@ class Campaign:
     title: str | None = None
     message: str = "{}"
     channel_settings: ChannelSettings = DEFAULT_CHANNEL_SETTINGS
+    keeps_suppressions: bool = False
 
     def rule_settings(self, name: str) -> Mapping[str, Any]:
         """Return the settings of a rule, the table `[rules.NAME]` of the scenario; empty if none.
@@ -309,6 +311,7 @@ def _campaign_from_row(row: Row[Any]) -> Campaign:
         title=row.title,
         message=row.message,
         channel_settings=channel_settings,
+        keeps_suppressions=row.keeps_suppressions,
     )
 
 

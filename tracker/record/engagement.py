@@ -79,6 +79,7 @@ def record_engagement(entry: Entry, events: Sequence[EngagementEvent]) -> None:
         before = {action: at for action, at in before.items() if action[1] not in undelivered}
     _update_tallies(entry, before, after)
     opt_out_customers(entry.database, entry.connection, batch.campaign, events)
+    entry.suppressions.add_opt_outs(events)
 
 
 def count_outcome(entry: Entry, source: Status, target: Status, numbers: Sequence[int]) -> None:

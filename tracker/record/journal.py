@@ -24,6 +24,7 @@ from tracker.record.deferrals import Deferral, replace_deferrals, update_deferre
 from tracker.record.details import TransitionDetail, insert_details
 from tracker.record.predicates import is_of_batch, is_same_transition
 from tracker.record.registration import lock_driven_run
+from tracker.record.suppressions.changes import SuppressionChanges
 from tracker.status import Reason, Status, Step
 from tracker.store.database import Database
 from tracker.store.schema.catalog import batches, customers
@@ -93,6 +94,7 @@ class Entry:
     Attributes:
         moved: number of messages that were moved so far.
         has_deferrals: whether a check has deferred messages of the batch.
+        suppressions: what it changes of the organization's suppression list.
     """
 
     database: Database
@@ -101,12 +103,9 @@ class Entry:
     step_id: int
     moved: int = 0
     has_deferrals: bool = False
+    suppressions: SuppressionChanges = field(default_factory=SuppressionChanges)
     _has_new_deferrals: bool = False
     _changes: Counter[State] = field(default_factory=Counter)
-
-    @property
-    def _bounces(self) -> BounceTallies:
-        return BounceTallies(self.database, self.connection, self.batch)
 
     def move(self, move: Move) -> Sequence[int]:
         """Move the messages that are in the source state, and return their numbers."""
@@ -128,10 +127,11 @@ class Entry:
             self._insert_transitions(move, moved)
             if move.details:
                 self._insert_details(move.target, move.details, moved)
+            bounces = BounceTallies(self.database, self.connection, self.batch)
             if move.source.status is Status.SOFT_BOUNCED:
-                self._bounces.uncount_soft_bounces(move.source.attempt, moved)
+                bounces.uncount_soft_bounces(move.source.attempt, moved)
             if move.target.status in BOUNCED_STATUSES:
-                self._bounces.count(move.target.status, moved, move.details or {})
+                bounces.count(move.target.status, moved, move.details or {})
         self.moved += count
         self._changes[move.source] -= count
         self._changes[move.target] += count
@@ -205,6 +205,7 @@ class Entry:
             .where(steps.c.id == self.step_id)
             .values(finished_at=self.batch.campaign.clock.now(), moved=self.moved)
         )
+        self.suppressions.write(self.database, self.connection, self.batch.campaign)
 
     def _update_tallies(self) -> None:
         for state, count in self._changes.items():

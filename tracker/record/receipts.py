@@ -165,6 +165,7 @@ def _move_messages(entry: Entry, source: Status, receipts: Sequence[Receipt]) ->
         remaining = [receipt for receipt in receipts if receipt.number not in moved_numbers]
         receipts = [receipt for receipt in receipts if receipt.number in moved_numbers]
     update_bounce_counts(entry, status, attempt, moved)
+    entry.suppressions.add_outcome(entry.batch.campaign, status, attempt, moved)
     if status in (Status.DELIVERED, Status.HARD_BOUNCED):
         count_outcome(entry, source, status, moved)
     if status is Status.DELIVERED and entry.batch.campaign.tracks_engagement:

@@ -202,6 +202,7 @@ class NewCampaign(TypedDict):
     tracks_engagement: NotRequired[bool]
     title: NotRequired[str | None]
     message: NotRequired[str]
+    keeps_suppressions: NotRequired[bool]
 
 
 def record_campaign(

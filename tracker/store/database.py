@@ -4,7 +4,7 @@
 are imported when a database of their kind is opened.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -164,6 +164,27 @@ class Database:
         total = table.c[column] + insert.excluded[column]
         return insert.on_conflict_do_update(
             index_elements=list(table.primary_key), set_={column: total}
+        )
+
+    def insert_or_update_from(
+        self,
+        table: Table,
+        columns: Sequence[str],
+        query: "sa.Select[Any]",
+        update: Callable[[sa.ColumnCollection[str, Any]], dict[str, Any]],
+    ) -> "Insert":
+        """Return an INSERT of a query's rows that changes columns where a row's key exists.
+
+        Args:
+            table: the table.
+            columns: the columns of the query, by their names in the table.
+            query: the rows, which must have different keys.
+            update: returns the new values by column, given the columns of the row to insert.
+        """
+        # See `insert_missing_from` about the WHERE clause.
+        insert = self._backend.insert(table).from_select(columns, query.where(sa.true()))
+        return insert.on_conflict_do_update(
+            index_elements=list(table.primary_key), set_=update(insert.excluded)
         )
 
     def insert_or_replace(self, table: Table, column: str) -> "Insert":

@@ -23,6 +23,7 @@ RETIRED_REVISIONS = frozenset(
         "0002_initial",
         "0003_initial",
         "0004_initial",
+        "0005_initial",
     }
 )
 """Revisions of databases from before the first release, which the one migration replaced."""
@@ -54,7 +55,7 @@ class Migrations:
 
 
 TRACKER_MIGRATIONS = Migrations(
-    layer="tracker", versions=SCRIPT_FOLDER / "versions", head="0005_initial"
+    layer="tracker", versions=SCRIPT_FOLDER / "versions", head="0006_initial"
 )
 
 

@@ -416,8 +416,8 @@ def test_the_head_is_the_newest_revision_and_files_are_named_after_revisions(
 
 
 HEAD_DIGESTS = {
-    "tracker": ("0005_initial", "a3af7a5f497d8f0c"),
-    "simulator": ("0005_initial", "6b4cc4702f8392a7"),
+    "tracker": ("0006_initial", "52fb77bc4c571e83"),
+    "simulator": ("0006_initial", "f6af460980bbfc4a"),
 }
 """The head of each layer, and the digest of its file."""
 

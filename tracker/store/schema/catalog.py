@@ -75,6 +75,8 @@ organizations = Table(
     Column("credit_sms", BigInteger),
     Column("credit_used_email", BigInteger, nullable=False, server_default=text("0")),
     Column("credit_used_sms", BigInteger, nullable=False, server_default=text("0")),
+    Column("suppressions", Integer),
+    Column("suppressions_digest", String(64)),
     CheckConstraint("credit >= 0", name="credit"),
     CheckConstraint("credit_email >= 0", name="credit_email"),
     CheckConstraint("credit_sms >= 0", name="credit_sms"),
@@ -82,7 +84,9 @@ organizations = Table(
     " unlimited. credit_used: messages charged to it. credit_email, credit_used_email, credit_sms,"
     " credit_used_sms: of one channel. message_limit:"
     " messages per customer within message_limit_days; null is unlimited. channels: a JSON object"
-    " of settings by channel. title: what people read instead of the name.",
+    " of settings by channel. title: what people read instead of the name. suppressions,"
+    " suppressions_digest: size and digest of its suppression list when the run began; null if it"
+    " keeps none.",
 )
 
 gateways = Table(
@@ -202,6 +206,7 @@ campaigns = Table(
     Column("engagement_as_of", BigInteger),
     Column("title", Text),
     Column("message", Text, nullable=False, server_default=text("'{}'")),
+    Column("keeps_suppressions", Boolean, nullable=False, server_default=false()),
     UniqueConstraint("run_id", "name"),
     Index(None, "name"),
     CheckConstraint(f"channel IN ({sql_string_list(Channel)})", name="channel"),
@@ -210,7 +215,8 @@ campaigns = Table(
     " kind, services_kind: names of entry points in sendtrace.handlers and sendtrace.services."
     " coupon_series: may name a series that the organization doesn't have. engagement_as_of: when"
     " its engagement was last rolled up. title: what people read beside the name. message: a JSON"
-    " object of its templates and its size.",
+    " object of its templates and its size. keeps_suppressions: whether it adds to the suppression"
+    " list of its organization.",
 )
 
 batches = Table(

@@ -18,6 +18,7 @@ from tracker.record.catalog import BatchKey, Campaign, load_campaigns
 from tracker.record.due import DueKind
 from tracker.record.engagement import EngagementEvent, opt_out_customers
 from tracker.record.inbound import ReportItem, group_by_batch, store_reports
+from tracker.record.suppressions.changes import SuppressionChanges
 from tracker.status import Channel
 from tracker.web.context import WebContext, describe_latest_campaigns
 from tracker.web.inbound.items import (
@@ -78,10 +79,14 @@ def store_items(
     with context.database.write() as connection:
         settled = find_settled_batches(connection, items_by_batch)
         store_reports(connection, due_kind, campaigns, items_by_batch)
-        for campaign in campaigns:
+        changes = [SuppressionChanges() for _ in campaigns]
+        for campaign, change in zip(campaigns, changes, strict=True):
             items = items_by_campaign[campaign.id]
             events = [item for item in items if isinstance(item, EngagementEvent)]
             opt_out_customers(context.database, connection, campaign, events)
+            change.add_opt_outs(events)
+        for campaign, change in zip(campaigns, changes, strict=True):
+            change.write(context.database, connection, campaign)
     notify = context.monitoring.notify_workers
     return InboundResult(
         taken=sum(map(len, items_by_campaign.values())),

@@ -5,8 +5,9 @@ Written out instead of derived from the vocabulary, so that it stays the same wh
 
 import sqlalchemy as sa
 from alembic import op
+from sqlalchemy.dialects import postgresql
 
-revision = "0005_initial"
+revision = "0006_initial"
 down_revision = None
 
 POSTGRESQL_TRIGGER = (
@@ -57,6 +58,7 @@ def upgrade() -> None:
     _create_deferrals()
     _create_segments()
     _create_engagement_tables()
+    _create_suppression_tables()
     is_postgresql = op.get_bind().dialect.name == "postgresql"
     extras = POSTGRESQL_TRIGGER if is_postgresql else SQLITE_TRIGGER_AND_STATISTICS
     for statement in (*extras, *VIEWS):
@@ -111,12 +113,14 @@ def _create_catalog_tables() -> None:
             "credit_used_email", sa.BigInteger(), server_default=sa.text("0"), nullable=False
         ),
         sa.Column("credit_used_sms", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
+        sa.Column("suppressions", sa.Integer(), nullable=True),
+        sa.Column("suppressions_digest", sa.String(length=64), nullable=True),
         sa.CheckConstraint("credit >= 0", name=op.f("organizations_credit_check")),
         sa.CheckConstraint("credit_email >= 0", name=op.f("organizations_credit_email_check")),
         sa.CheckConstraint("credit_sms >= 0", name=op.f("organizations_credit_sms_check")),
         sa.ForeignKeyConstraint(["run_id"], ["runs.id"], name=op.f("organizations_run_id_fkey")),
         sa.PrimaryKeyConstraint("id", name=op.f("organizations_pkey")),
-        comment="The sender of campaigns. credit: messages left, for all channels together; null is unlimited. credit_used: messages charged to it. credit_email, credit_used_email, credit_sms, credit_used_sms: of one channel. message_limit: messages per customer within message_limit_days; null is unlimited. channels: a JSON object of settings by channel. title: what people read instead of the name.",
+        comment="The sender of campaigns. credit: messages left, for all channels together; null is unlimited. credit_used: messages charged to it. credit_email, credit_used_email, credit_sms, credit_used_sms: of one channel. message_limit: messages per customer within message_limit_days; null is unlimited. channels: a JSON object of settings by channel. title: what people read instead of the name. suppressions, suppressions_digest: size and digest of its suppression list when the run began; null if it keeps none.",
     )
     op.create_table(
         "gateways",
@@ -254,6 +258,7 @@ def _create_catalog_tables() -> None:
         sa.Column("engagement_as_of", sa.BigInteger(), nullable=True),
         sa.Column("title", sa.Text(), nullable=True),
         sa.Column("message", sa.Text(), server_default=sa.text("'{}'"), nullable=False),
+        sa.Column("keeps_suppressions", sa.Boolean(), server_default=sa.false(), nullable=False),
         sa.CheckConstraint("channel IN ('email', 'sms')", name=op.f("campaigns_channel_check")),
         sa.CheckConstraint("attempts >= 1", name=op.f("campaigns_attempts_check")),
         sa.ForeignKeyConstraint(
@@ -268,7 +273,7 @@ def _create_catalog_tables() -> None:
         sa.ForeignKeyConstraint(["run_id"], ["runs.id"], name=op.f("campaigns_run_id_fkey")),
         sa.PrimaryKeyConstraint("id", name=op.f("campaigns_pkey")),
         sa.UniqueConstraint("run_id", "name", name=op.f("campaigns_run_id_name_key")),
-        comment="One message to one audience over one channel. requires: a JSON list of required data. kind, services_kind: names of entry points in sendtrace.handlers and sendtrace.services. coupon_series: may name a series that the organization doesn't have. engagement_as_of: when its engagement was last rolled up. title: what people read beside the name. message: a JSON object of its templates and its size.",
+        comment="One message to one audience over one channel. requires: a JSON list of required data. kind, services_kind: names of entry points in sendtrace.handlers and sendtrace.services. coupon_series: may name a series that the organization doesn't have. engagement_as_of: when its engagement was last rolled up. title: what people read beside the name. message: a JSON object of its templates and its size. keeps_suppressions: whether it adds to the suppression list of its organization.",
     )
     op.create_index(op.f("campaigns_name_idx"), "campaigns", ["name"], unique=False)
     op.create_table(
@@ -634,5 +639,54 @@ def _create_engagement_tables() -> None:
         sa.CheckConstraint("messages >= 0", name=op.f("engaged_then_bounced_messages_check")),
         sa.PrimaryKeyConstraint("campaign_id", "batch", name=op.f("engaged_then_bounced_pkey")),
         comment="Messages of a batch that bounced although their recipients engaged. The other tables of counts leave them out.",
+        sqlite_with_rowid=False,
+    )
+
+
+def _create_suppression_tables() -> None:
+    address = sa.Text().with_variant(postgresql.TEXT(collation="C"), "postgresql")
+    op.create_table(
+        "suppressions",
+        sa.Column("organization", sa.Text(), nullable=False),
+        sa.Column("channel", sa.String(length=8), nullable=False),
+        sa.Column("reason", sa.String(length=16), nullable=False),
+        sa.Column("address", address, nullable=False),
+        sa.Column("count", sa.Integer(), server_default=sa.text("1"), nullable=False),
+        sa.Column("source", sa.Text(), nullable=False),
+        sa.Column("since", sa.BigInteger(), nullable=False),
+        sa.Column("expires_at", sa.BigInteger(), nullable=True),
+        sa.CheckConstraint("channel IN ('email', 'sms')", name=op.f("suppressions_channel_check")),
+        sa.CheckConstraint(
+            "reason IN ('unsubscribed', 'spam', 'ndnc', 'hard_bounced', 'soft_bounced')",
+            name=op.f("suppressions_reason_check"),
+        ),
+        sa.CheckConstraint(
+            "reason <> 'ndnc' OR channel = 'sms'", name=op.f("suppressions_ndnc_check")
+        ),
+        sa.CheckConstraint("count >= 1", name=op.f("suppressions_count_check")),
+        sa.PrimaryKeyConstraint(
+            "organization", "channel", "reason", "address", name=op.f("suppressions_pkey")
+        ),
+        comment="Recipients that organizations with keep suppress in all runs. organization: its name. address: an email address as it is compared, or a number in E.164. count: bounces; 1 for other reasons. source: where it comes from. since: when it was listed. expires_at: when it stops to count; null is never.",
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
+        "run_suppressions",
+        sa.Column("run_id", sa.Integer(), nullable=False),
+        sa.Column("organization", sa.Text(), nullable=False),
+        sa.Column("channel", sa.String(length=8), nullable=False),
+        sa.Column("reason", sa.String(length=16), nullable=False),
+        sa.Column("address", address, nullable=False),
+        sa.Column("count", sa.Integer(), nullable=False),
+        sa.ForeignKeyConstraint(["run_id"], ["runs.id"], name=op.f("run_suppressions_run_id_fkey")),
+        sa.PrimaryKeyConstraint(
+            "run_id",
+            "organization",
+            "channel",
+            "reason",
+            "address",
+            name=op.f("run_suppressions_pkey"),
+        ),
+        comment="The entries of suppressions that counted when a run began: a part of its input.",
         sqlite_with_rowid=False,
     )

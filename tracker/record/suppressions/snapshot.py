@@ -1,0 +1,133 @@
+"""The suppression list as it stands when a run begins, which is a part of the run's input."""
+
+import hashlib
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from tracker.clock import Instant
+from tracker.record.suppressions.changes import KEY_COLUMNS
+from tracker.record.suppressions.entries import READ_ROWS, upsert_entries
+from tracker.status import Channel, SuppressionReason
+from tracker.store.database import Database
+from tracker.store.schema.catalog import customers, organizations
+from tracker.store.schema.suppressions import run_suppressions, suppressions
+
+_COPIED = ("organization", "channel", "reason", "address", "count")
+
+
+class ListSummary(NamedTuple):
+    """The size of a list when a run began, and a digest of what it says.
+
+    Attributes:
+        digest: SHA-256 in hexadecimal digits. Sources and dates aren't a part of it.
+    """
+
+    entries: int
+    digest: str
+
+
+def copy_list(connection: Connection, run_id: int, organization: str, now: Instant) -> None:
+    """Copy the entries of an organization's list that count at an instant for a run."""
+    listed = suppressions.c
+    entries = sa.select(sa.literal(run_id, sa.Integer), *(listed[name] for name in _COPIED)).where(
+        listed.organization == organization,
+        sa.or_(listed.expires_at.is_(None), listed.expires_at > sa.literal(now, sa.BigInteger)),
+    )
+    connection.execute(sa.insert(run_suppressions).from_select(["run_id", *_COPIED], entries))
+
+
+def summarize_copy(connection: Connection, run_id: int, organization: str) -> ListSummary:
+    """Return the summary of a list that was copied for a run."""
+    copied = run_suppressions.c
+    query = (
+        sa.select(copied.channel, copied.reason, copied.address, copied.count)
+        .where(copied.run_id == run_id, copied.organization == organization)
+        .order_by(copied.channel, copied.reason, copied.address)
+        .execution_options(yield_per=READ_ROWS)
+    )
+    digest, size = hashlib.sha256(), 0
+    for row in connection.execute(query):
+        digest.update("\t".join(map(str, row)).encode() + b"\n")
+        size += 1
+    return ListSummary(size, digest.hexdigest())
+
+
+def record_summary(connection: Connection, organization_id: int, summary: ListSummary) -> None:
+    """Record the summary of the list with which an organization's campaigns begin."""
+    connection.execute(
+        sa.update(organizations)
+        .where(organizations.c.id == organization_id)
+        .values(suppressions=summary.entries, suppressions_digest=summary.digest)
+    )
+
+
+def keep_imported_facts(
+    database: Database,
+    connection: Connection,
+    organization: str,
+    audience_id: int,
+    source: str,
+    now: Instant,
+) -> None:
+    """Add what an audience file says of its customers' opt-outs and bounces to a list."""
+    database.lock_table(connection, suppressions)
+    for channel, key in KEY_COLUMNS.items():
+        for reason, column in _list_columns(channel):
+            is_bounce = reason.is_bounce
+            is_listed = column > 0 if is_bounce else column.is_(sa.true())
+            entries = (
+                sa.select(
+                    sa.literal(organization, sa.Text),
+                    sa.literal(channel, sa.Text),
+                    sa.literal(reason, sa.Text),
+                    key,
+                    sa.func.max(column) if is_bounce else sa.literal(1, sa.Integer),
+                    sa.literal(source, sa.Text),
+                    sa.literal(now, sa.BigInteger),
+                    sa.cast(sa.null(), sa.BigInteger),
+                )
+                .where(customers.c.audience_id == audience_id, key.is_not(None), is_listed)
+                .group_by(key)
+            )
+            upsert_entries(database, connection, entries, now)
+
+
+def apply_copy(connection: Connection, run_id: int, organization: str, audience_id: int) -> None:
+    """Suppress the customers of an audience who are on the list that was copied for a run."""
+    for channel, key in KEY_COLUMNS.items():
+        for reason, column in _list_columns(channel):
+            reasons = [reason]
+            if reason is SuppressionReason.UNSUBSCRIBED:  # a mark as spam is an opt-out, too
+                reasons.append(SuppressionReason.SPAM)
+            copied = run_suppressions.alias()
+            is_entry = sa.and_(
+                copied.c.run_id == run_id,
+                copied.c.organization == organization,
+                copied.c.channel == channel,
+                copied.c.reason.in_(reasons),
+                copied.c.address == key,
+            )
+            update = sa.update(customers).where(
+                customers.c.audience_id == audience_id, key.is_not(None)
+            )
+            if reason.is_bounce:
+                is_larger = sa.exists().where(is_entry, copied.c.count > column)
+                count = sa.select(copied.c.count).where(is_entry).scalar_subquery()
+                connection.execute(update.where(is_larger).values({column: count}))
+            else:
+                update = update.where(column.is_(sa.false()), sa.exists().where(is_entry))
+                connection.execute(update.values({column: True}))
+
+
+def _list_columns(channel: Channel) -> Iterable[tuple[SuppressionReason, sa.Column[Any]]]:
+    """Yield the columns of a customer that say the same as an entry, by its reason."""
+    columns = customers.c
+    yield SuppressionReason.UNSUBSCRIBED, columns[f"unsubscribed_{channel}"]
+    yield SuppressionReason.SPAM, columns[f"marked_spam_{channel}"]
+    if channel is Channel.SMS:
+        yield SuppressionReason.NDNC, columns.ndnc
+    yield SuppressionReason.HARD_BOUNCED, columns[f"hard_bounces_{channel}"]
+    yield SuppressionReason.SOFT_BOUNCED, columns[f"soft_bounces_{channel}"]
