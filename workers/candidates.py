@@ -81,6 +81,8 @@ class Customer(NamedTuple):
 
 SUBSCRIBED = Subscription()
 
+NO_COUPON = Coupon()
+
 
 class DataUnavailable(BaseException):
     """Data that a rule reads couldn't be loaded; the error is the cause.
@@ -195,14 +197,17 @@ def load_candidates(
 
     recent = RecentMessages(count_recent)
     subscription = SUBSCRIBED if step is Step.SUPPRESS else None
+    coupon = NO_COUPON if ServiceName.COUPON in answers else None
     # Most customers have only default values; one lookup decides that.
     exceptional: set[int] = set()
     for answer in answers.values():
         exceptional.update(answer.by_number, answer.failed)
     return [
-        _add_answers(Candidate(customer, campaign, subscription, recent, has_real_gateway), answers)
+        _add_answers(
+            Candidate(customer, campaign, subscription, recent, has_real_gateway, coupon), answers
+        )
         if customer.number in exceptional
-        else Candidate(customer, campaign, subscription, recent, has_real_gateway)
+        else Candidate(customer, campaign, subscription, recent, has_real_gateway, coupon)
         for customer in loaded_customers
     ]
 
@@ -224,9 +229,12 @@ def _add_answers(default: Candidate, answers: Mapping[ServiceName, ServiceAnswer
     subscription = by_service.get(ServiceName.SUBSCRIPTION)
     if subscription is None and ServiceName.SUBSCRIPTION not in failed:
         subscription = default.subscription
+    coupon = by_service.get(ServiceName.COUPON)
+    if coupon is None and ServiceName.COUPON not in failed:
+        coupon = default.coupon
     return default._replace(
         subscription=subscription,
-        coupon=by_service.get(ServiceName.COUPON),
+        coupon=coupon,
         referral=by_service.get(ServiceName.REFERRAL),
         failed=failed,
     )

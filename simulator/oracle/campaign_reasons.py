@@ -1,7 +1,5 @@
 """Predict the reasons that block all messages of a campaign."""
 
-from functools import cache
-
 from simulator.scenario.plan import PlannedCampaign
 from tracker.status import Reason
 from workers.plugins import PluginGroup, list_plugin_names
@@ -22,7 +20,6 @@ def find_campaign_reasons(campaign: PlannedCampaign) -> list[Reason]:
     return [reason for reason, is_blocking in blocks.items() if is_blocking]
 
 
-@cache
 def installed_handlers() -> frozenset[str]:
     """Return the names of the installed handlers."""
     return frozenset(list_plugin_names(PluginGroup.HANDLERS))

@@ -17,6 +17,7 @@ from tracker.settings import Settings
 from tracker.store.database import Database
 from workers.celery_app import make_celery_app
 from workers.gateways.safety import check_gateway
+from workers.services.base import load_services_factory
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +80,8 @@ def open_system(scenario: Scenario, settings: Settings, options: RunOptions) -> 
         database = stack.enter_context(closing(open_database(settings)))
         for kind, gateway_settings in scenario.network_gateways:
             check_gateway(kind, gateway_settings, database)
+        for campaign in scenario.campaigns:
+            load_services_factory(campaign.services_kind)(campaign.services_settings, database)
         app = stack.enter_context(make_celery_app("driver", broker.url))
         app.conf.task_publish_retry = False  # retry_transient does it, and reports it
         if worker is None:

@@ -18,6 +18,7 @@ from simulator.scenario.references import (
     check_gateways,
     check_organizations,
     check_references,
+    check_services,
     find_gateway,
     find_organization,
     find_owner,
@@ -29,7 +30,7 @@ from simulator.scenario.sections import (
 )
 from simulator.scenario.tables import ScenarioFile
 from simulator.world.behaviour import EngagementRates
-from simulator.world.services import SimulatedServicesSettings
+from simulator.world.services import SIMULATED_SERVICES_KIND, SimulatedServicesSettings
 from tracker.status import Channel
 from workers.message.source import MessageSource
 
@@ -72,6 +73,8 @@ class PlannedCampaign:
         sender: sender that the campaign names; None for the organization's sender on the channel.
         organization_key: name of the organization's table in the file; None for `[organization]`.
         gateway_key: name of the gateway's table, which the file may leave out to use its defaults.
+        services: what the oracle expects of the services; real ones never fail.
+        services_kind: installed services that answer in the run.
         coupon_series: series of the campaign's coupons; None if the campaign gives none.
         start: simulated time from the beginning of the run to the first arrival.
         arrival_shape: shape in which the messages arrive after that.
@@ -96,6 +99,7 @@ class PlannedCampaign:
     gateway_key: str
     engagement: EngagementRates
     services: SimulatedServicesSettings
+    services_kind: str
     coupon_series: str | None
     is_series_active: bool
     audience: PlannedAudience
@@ -104,6 +108,12 @@ class PlannedCampaign:
     after: str | None
     predecessors: frozenset[str]
     expected_file: Path | None
+
+    @property
+    def services_settings(self) -> str:
+        """The settings of the services as they are recorded, JSON text."""
+        is_simulated = self.services_kind == SIMULATED_SERVICES_KIND
+        return self.services.model_dump_json() if is_simulated else "{}"
 
     @property
     def tracks_engagement(self) -> bool:
@@ -145,6 +155,7 @@ def plan_campaigns(
     owners = {campaign.name: find_owner(file, campaign) for campaign in file.campaigns}
     check_organizations(file, owners)
     check_gateways(file, owners)
+    check_services(file, owners)
     check_all_used(file)
     contents = plan_messages(file, folder, messages)
     audiences = {
@@ -202,8 +213,9 @@ def _plan_campaign(
             seed=file.seed,
             audience=audience.owner,
             defects=audience.defects,
-            failures=file.services,
+            failures=file.services if campaign.services == SIMULATED_SERVICES_KIND else {},
         ),
+        services_kind=campaign.services,
         coupon_series=(series or DEFAULT_COUPON_SERIES) if "coupon" in content.requires else None,
         is_series_active=series is None or file.coupon_series[series].active,
         audience=audience,

@@ -6,9 +6,13 @@ from simulator.scenario.gateways import GatewaySection
 from simulator.scenario.sections import CampaignSection, OrganizationSection
 from simulator.scenario.tables import ScenarioFile
 from simulator.values import format_value
+from simulator.world.defects import SERVICE_BY_REASON
+from simulator.world.services import SIMULATED_SERVICES_KIND
 from tracker.status import Channel
 from tracker.text import suggest_similar
 from workers.gateways.base import load_gateway_kind
+from workers.plugins import PluginGroup, list_plugin_names
+from workers.services.base import load_services_factory
 
 
 def find_owner(file: ScenarioFile, campaign: CampaignSection) -> CampaignSection:
@@ -92,6 +96,27 @@ def check_gateways(file: ScenarioFile, owners: Mapping[str, CampaignSection]) ->
                 f"campaigns[{index}].audience: got generated customers; expected a file, because"
                 f" the gateway {kind} reaches real people"
             )
+
+
+def check_services(file: ScenarioFile, owners: Mapping[str, CampaignSection]) -> None:
+    """Raise ValueError if services aren't installed, or failures are planted in real ones."""
+    kinds = list_plugin_names(PluginGroup.SERVICES)
+    for index, campaign in enumerate(file.campaigns):
+        key = f"campaigns[{index}].services"
+        _check_name(key, "services", campaign.services, kinds)
+        load_services_factory(campaign.services)
+        planted = [
+            reason.slug
+            for reason in SERVICE_BY_REASON
+            if reason.slug in owners[campaign.name].defects
+        ]
+        if planted and campaign.services != SIMULATED_SERVICES_KIND:
+            raise ValueError(
+                f"{key}: got {campaign.services}; expected {SIMULATED_SERVICES_KIND}, because the"
+                f" defect {planted[0]} is a failure of simulated services"
+            )
+    is_simulated = any(campaign.services == SIMULATED_SERVICES_KIND for campaign in file.campaigns)
+    _check_used("services", file.services, file.services if is_simulated else ())
 
 
 def check_all_used(file: ScenarioFile) -> None:

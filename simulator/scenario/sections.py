@@ -33,6 +33,7 @@ from simulator.values import (
 )
 from simulator.world.behaviour import validate_share_sum
 from simulator.world.defects import PLANTABLE_REASONS
+from simulator.world.services import SIMULATED_SERVICES_KIND
 from tracker.clock import Instant, SystemClock, from_datetime
 from tracker.record.allowance import MAX_MESSAGE_LIMIT, MAX_MESSAGE_LIMIT_DAYS
 from tracker.settings import to_local_time
@@ -222,6 +223,9 @@ class CampaignSection(ScenarioSection):
     """Gateway of the campaign, a key of `gateways`; default: the key that is the channel."""
     kind: Annotated[Name, Field(examples=["promotion"])] = "promotion"
     """Handler that prepares the messages. A kind without an installed handler blocks them all."""
+    services: Annotated[str, Field(examples=["sql"])] = SIMULATED_SERVICES_KIND
+    """Installed services that the workers ask about customers: `simulated`, `sql` (without
+    failures), or those of another package, from which the answers on record are expected."""
     sender: Annotated[str | None, Field(examples=["Acme Sale"])] = None
     """Sender of the messages; default: the organization's sender on the channel. An empty sender is
     a wrong configuration."""

@@ -20,7 +20,6 @@ from simulator.setup.rebuild import record_setup
 from simulator.setup.run import Run, RunCampaign
 from simulator.setup.run_folder import create_run_folder
 from simulator.world.gateway import SimulatedGatewaySettings
-from simulator.world.services import SIMULATED_SERVICES_KIND
 from tracker.campaign_states import CampaignState
 from tracker.clock import SystemClock, to_iso_8601, to_microseconds
 from tracker.errors import UsageError
@@ -144,8 +143,8 @@ class _RunRecorder:
                 kind=plan.kind,
                 sender=plan.sender,
                 coupon_series=plan.coupon_series,
-                services_kind=SIMULATED_SERVICES_KIND,
-                services_settings=plan.services.model_dump_json(),
+                services_kind=plan.services_kind,
+                services_settings=plan.services_settings,
                 tracks_engagement=plan.tracks_engagement,
                 title=plan.title,
                 message=plan.message.to_json(),

@@ -183,7 +183,7 @@ name = "by-http"
 [[campaigns]]
 name = "spring-sms"
 channel = "sms"
-audience = "people.csv"
+audience = { file = "people.csv", numbers = "possible" }
 
 [gateways.sms]
 kind = "http"
@@ -214,7 +214,7 @@ def test_a_campaign_by_http_delivers_each_message_once(shell: Shell) -> None:
         "reset",
         "failing",
     ]
-    lines = [f"{name},+4474{number:08d}\n" for number, name in enumerate(names)]
+    lines = [f"{name},+1555000{number:04d}\n" for number, name in enumerate(names)]
     lines += ["reserved,+447700900123\n", "without,\n"]
     shell.write("people.csv", "customer_id,mobile\n" + "".join(lines))
     with start_http_server() as server:

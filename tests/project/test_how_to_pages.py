@@ -1,6 +1,5 @@
 """The examples of docs/rules.md and docs/gateways.md work."""
 
-import json
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -10,14 +9,10 @@ import pytest
 
 from docs.generate import FOLDER
 from simulator.scenario.file import load_scenario
-from tests.support.factory import Plan, make_batch
 from tests.support.pages import read_blocks
 from tests.support.plugins import plugin_installer
-from tracker.status import Channel
-from tracker.store.database import Database
 from workers.candidates import Candidate
 from workers.checks.base import all_checks
-from workers.gateways.base import Submission, load_gateway_kind
 from workers.plugins import PluginGroup
 from workers.rules.changes import CHANGEABLE_SETTINGS
 from workers.rules.cli import diff_rules
@@ -47,29 +42,6 @@ def test_the_rule_is_installed_and_passes_its_test(
         exec(compile(its_test, "rules.md", "exec"), names)  # noqa: S102  # our own page
         [test] = [name for name in names if name.startswith("test_")]
         names[test](candidate, judge)
-
-
-def test_the_gateway_is_installed_and_delivers(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, database: Database
-) -> None:
-    [module] = read_blocks("gateways.md", "python")
-    entries = read_entry_points("gateways.md", PluginGroup.GATEWAYS)
-    (tmp_path / "acme_gateway.py").write_text(module, encoding="utf-8")
-    monkeypatch.setenv("ACME_OUTBOX", str(tmp_path / "outbox.jsonl"))
-    with plugin_installer(tmp_path, monkeypatch) as install:
-        install("", PluginGroup.GATEWAYS, **entries)
-        kind = load_gateway_kind("outbox")
-        assert (kind.reaches_people, kind.channels) == (False, frozenset({Channel.EMAIL}))
-        gateway = kind.factory("{}", database)
-        campaign = make_batch(database, Plan(size=2)).campaign
-        recipients = ["ann@example.com", "bob@example.com"]
-        result = gateway.submit(
-            Submission(campaign=campaign, attempt=1, numbers=[0, 1], recipients=recipients), 0
-        )
-    assert result.accepted == [0, 1]
-    assert [receipt.number for receipt in result.receipts] == [0, 1]
-    lines = (tmp_path / "outbox.jsonl").read_text().splitlines()
-    assert [json.loads(line)["to"] for line in lines] == recipients
 
 
 def test_the_gateway_sections_load(tmp_path: Path) -> None:

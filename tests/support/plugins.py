@@ -21,15 +21,19 @@ MODULE = "extra"
 def plugin_installer(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Callable[..., None]]:
-    """Yield a function that installs a distribution with one module and entry points of a group."""
+    """Yield a function that installs a distribution with one module and entry points of a group.
+
+    Called again, it adds entry points of another group to the distribution.
+    """
 
     def install(source: str, group: PluginGroup = PluginGroup.CHECKS, **entries: str) -> None:
         (folder / f"{MODULE}.py").write_text(source)
         metadata = folder / f"{MODULE}-1.0.dist-info"
-        metadata.mkdir()
+        metadata.mkdir(exist_ok=True)
         (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {MODULE}\nVersion: 1.0\n")
         lines = [f"[{group}]", *(f"{name} = {value}" for name, value in entries.items())]
-        (metadata / "entry_points.txt").write_text("\n".join(lines))
+        with (metadata / "entry_points.txt").open("a") as registered:
+            registered.write("\n".join([*lines, ""]))
         monkeypatch.syspath_prepend(folder)
         _forget_plugins()
 
