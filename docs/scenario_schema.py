@@ -26,14 +26,12 @@ from simulator.scenario.load import (
     StepSection,
 )
 from simulator.scenario.message import MessageSection
-from simulator.scenario.sections import (
-    CampaignSection,
+from simulator.scenario.organizations import (
     ChannelSection,
-    ClockSection,
-    CouponSeriesSection,
     MessageLimitSection,
     OrganizationSection,
 )
+from simulator.scenario.sections import CampaignSection, ClockSection, CouponSeriesSection
 from simulator.scenario.tables import ScenarioFile
 from simulator.scenario.thresholds import ThresholdSection
 from simulator.values import format_duration

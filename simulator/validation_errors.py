@@ -1,12 +1,14 @@
 """Format validation errors: the key, the value in the file, and the expected value."""
 
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from simulator.values import InvalidKey, format_value
 from tracker.text import suggest_similar
+
+Table = TypeVar("Table", bound=BaseModel)
 
 _EXPECTED_BY_TYPE = {
     "float_type": "a number",
@@ -40,6 +42,16 @@ _RELATIONS = {
 def format_validation_errors(error: ValidationError, top: type[BaseModel]) -> list[str]:
     """Return one line for each wrong key of a file whose model is `top`."""
     return [_format_error(details, top) for details in _first_error_per_key(error.errors())]
+
+
+def parse_table(model: type[Table], value: object) -> Table:
+    """Return a table of a file, or raise InvalidKey for the first wrong key."""
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        [line, *_] = format_validation_errors(error, model)
+        key, _, message = line.partition(": ")
+        raise InvalidKey(key, message) from None
 
 
 def _first_error_per_key(errors: list[ErrorDetails]) -> list[ErrorDetails]:

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from tracker.status import Channel
+
 
 @dataclass(frozen=True, kw_only=True)
 class Organization:
@@ -9,7 +11,9 @@ class Organization:
 
     Attributes:
         title: what people read instead of the name, if it has one.
-        credit: number of messages left; None is unlimited.
+        credit: messages left on all channels together; None is unlimited.
+        credit_email: messages left on the channel; None is unlimited.
+        credit_sms: segments of messages left on the channel; None is unlimited.
         hard_bounce_limit: hard bounces after which an address gets no more messages.
         soft_bounce_limit: soft bounces in a row after which an address gets no more messages.
         message_limit: messages per customer within message_limit_days; None is unlimited.
@@ -24,6 +28,14 @@ class Organization:
     message_limit: int | None = None
     message_limit_days: int = 1
     title: str | None = None
+    credit_email: int | None = None
+    credit_sms: int | None = None
+
+    def credit_on(self, channel: Channel) -> int | None:
+        """Return the credit for messages on a channel; None is unlimited."""
+        if self.credit is not None:
+            return self.credit
+        return self.credit_email if channel is Channel.EMAIL else self.credit_sms
 
 
 @dataclass(frozen=True, kw_only=True)

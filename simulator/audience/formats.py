@@ -15,9 +15,8 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, Wi
 from simulator.audience.columns import IGNORED, TARGETS, is_target
 from simulator.audience.countries import parse_country
 from simulator.audience.values import DateOrder
-from simulator.validation_errors import format_validation_errors
+from simulator.validation_errors import format_validation_errors, parse_table
 from simulator.values import (
-    InvalidKey,
     ScenarioSection,
     format_value,
     parse_share,
@@ -200,9 +199,4 @@ def load_mapping(path: Path) -> AudienceFormat:
 
 def parse_section(value: object) -> AudienceSection:
     """Return the section that a table of a scenario describes, or raise InvalidKey."""
-    try:
-        return AudienceSection.model_validate(value)
-    except ValidationError as error:
-        [line, *_] = format_validation_errors(error, AudienceSection)
-        key, _, message = line.partition(": ")
-        raise InvalidKey(key, message) from None
+    return parse_table(AudienceSection, value)

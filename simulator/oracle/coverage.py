@@ -10,7 +10,8 @@ from simulator.audience.problems import ProblemCounts
 from simulator.audience.reader import read_customers
 from simulator.audience.rejects import check_rejects
 from simulator.audience.row_parser import CustomerRecord
-from simulator.oracle.oracle import Oracle, predict_withheld
+from simulator.oracle.credit import predict_withheld
+from simulator.oracle.oracle import Oracle
 from simulator.scenario.file import Scenario
 from simulator.scenario.plan import PlannedAudience, select_audience_campaigns
 from simulator.setup.census import AudienceScanner, ImportedAudience

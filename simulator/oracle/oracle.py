@@ -11,19 +11,20 @@ predicts everything else from there. It also takes from there when messages were
 run lasts longer than the period of a message limit.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from simulator.oracle.costs import NO_COSTS, MessageCosts, find_costs, sum_costs
 from simulator.oracle.facts import NO_FACTS, RecordedFacts
 from simulator.oracle.outcomes import PredictedOutcomes
 from simulator.oracle.prediction import AudiencePrediction
 from simulator.scenario.plan import PlannedCampaign, select_audience_campaigns
 from simulator.setup.census import ImportedAudience
 from simulator.setup.run import RunCampaign
-from tracker.status import Engagement, Reason
+from tracker.status import Channel, Engagement, Reason
 
 CHUNK_MESSAGES = 50_000
 """Messages that are predicted at a time; limits the memory."""
@@ -46,13 +47,15 @@ class Oracle:
     imported_audience: ImportedAudience | None = None
     facts: RecordedFacts = NO_FACTS
 
-    def predict(self, *, credit_is_scarce: bool = False) -> Iterator[tuple[int, PredictedOutcomes]]:
+    def predict(
+        self, *, scarce_channels: Collection[Channel] = ()
+    ) -> Iterator[tuple[int, PredictedOutcomes]]:
         """Yield the outcomes of all messages by chunks, each with the number of its first message.
 
         Args:
-            credit_is_scarce: whether credit blocks some messages, without telling which.
+            scarce_channels: the channels on which credit blocks some messages.
         """
-        for first, chunk in self._predict_chunks(credit_is_scarce):
+        for first, chunk in self._predict_chunks(scarce_channels):
             yield first, chunk.predict_outcomes(self.campaign)
 
     def predict_engagement(self, first: int, count: int) -> dict[Engagement, NDArray[np.bool_]]:
@@ -73,7 +76,18 @@ class Oracle:
 
     def count_breaking(self) -> int:
         """Return how many messages break the gateway; they use credit until they have ended."""
-        return sum(chunk.count_breaking(self.campaign) for _, chunk in self._predict_chunks())
+        chunks = (chunk for _, chunk in self._predict_chunks())
+        return sum(int(np.count_nonzero(chunk.find_breaking(self.campaign))) for chunk in chunks)
+
+    def sum_costs(self) -> MessageCosts:
+        """Return the credit for all messages that are sent if no allowance blocks them."""
+        costs = NO_COSTS
+        for first, chunk in self._predict_chunks():
+            charged = chunk.predict_outcomes(self.campaign).sent
+            charged = charged | chunk.find_breaking(self.campaign)
+            all_costs = find_costs(self.campaign, self.imported_audience, first, chunk.count)
+            costs += sum_costs(all_costs[charged])
+        return costs
 
     def is_certain(self) -> bool:
         """Return whether it is known of every message what, except an allowance, blocks it."""
@@ -88,18 +102,18 @@ class Oracle:
         return any(chunk.has_unclear_limit(self.campaign) for _, chunk in self._predict_chunks())
 
     def _predict_chunks(
-        self, credit_is_scarce: bool = False
+        self, scarce_channels: Collection[Channel] = ()
     ) -> Iterator[tuple[int, AudiencePrediction]]:
         for first in range(0, self.size, CHUNK_MESSAGES):
             count = min(CHUNK_MESSAGES, self.size - first)
-            yield first, self._predict_chunk(first, count, credit_is_scarce)
+            yield first, self._predict_chunk(first, count, scarce_channels)
 
     def _predict_chunk(
-        self, first: int, count: int, credit_is_scarce: bool = False
+        self, first: int, count: int, scarce_channels: Collection[Channel] = ()
     ) -> AudiencePrediction:
         campaigns = select_audience_campaigns(self.scenario_campaigns, self.campaign.audience)
         return AudiencePrediction(
-            campaigns, self.imported_audience, self.facts, first, count, credit_is_scarce
+            campaigns, self.imported_audience, self.facts, first, count, scarce_channels
         )
 
 
@@ -118,47 +132,3 @@ def build_oracles(
         )
         for campaign in campaigns
     ]
-
-
-@dataclass(frozen=True, kw_only=True)
-class WithheldPrediction:
-    """The number of messages that an organization's credit and message limit block.
-
-    Attributes:
-        withheld: number of messages, or None where it can't be predicted.
-        credit_is_scarce: whether credit blocks any of them.
-    """
-
-    withheld: int | None
-    credit_is_scarce: bool
-
-
-def predict_withheld(oracles: Sequence[Oracle]) -> Mapping[str | None, WithheldPrediction]:
-    """Return how many messages each organization withholds, by its key in the scenario."""
-    keys = dict.fromkeys(oracle.campaign.organization_key for oracle in oracles)
-    return {
-        key: _predict_withheld(
-            [oracle for oracle in oracles if oracle.campaign.organization_key == key]
-        )
-        for key in keys
-    }
-
-
-def _predict_withheld(oracles: Sequence[Oracle]) -> WithheldPrediction:
-    """Return how many messages the organization of some campaigns withholds."""
-    counts = [oracle.count_sendable() for oracle in oracles]
-    sendable = sum(count for count, _ in counts)
-    within_limit = sendable - sum(over_limit for _, over_limit in counts)
-    breaking = sum(oracle.count_breaking() for oracle in oracles)
-    organization = oracles[0].campaign.organization
-    credit = organization.credit
-    sent = within_limit if credit is None else min(within_limit, credit)
-    credit_is_scarce = credit is not None and credit < within_limit + breaking
-    is_certain = all(oracle.is_certain() and not oracle.has_unclear_limit() for oracle in oracles)
-    if credit_is_scarce and any(oracle.campaign.after for oracle in oracles):
-        is_certain = False
-    if breaking and (credit_is_scarce or organization.message_limit is not None):
-        is_certain = False  # it depends on whether a message ends before another is dispatched
-    return WithheldPrediction(
-        withheld=sendable - sent if is_certain else None, credit_is_scarce=credit_is_scarce
-    )

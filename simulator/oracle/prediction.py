@@ -4,7 +4,7 @@ The rules stand here a second time, derived from planted defects and draws. No c
 because the checks are what a run tests.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -28,7 +28,7 @@ from simulator.world.engagement import draw_engagement
 from simulator.world.forced import REASON_BY_POISON, derive_forced_engagement
 from simulator.world.gateway_response import draw_gateway_responses, draw_rejection_counts
 from simulator.world.services import draw_unanswered
-from tracker.status import OPT_OUTS, Engagement, Reason, Status
+from tracker.status import OPT_OUTS, Channel, Engagement, Reason, Status
 from workers.services.base import MAX_SERVICE_CALLS
 
 
@@ -40,7 +40,7 @@ class AudiencePrediction:
         campaigns: campaigns that use the audience, in the order of the scenario.
         imported_audience: what is known of the customers, if they come from a file.
         facts: what the oracle takes from the record.
-        credit_is_scarce: whether credit blocks some messages, without telling which.
+        scarce_channels: the channels on which credit blocks some messages.
     """
 
     campaigns: tuple[PlannedCampaign, ...]
@@ -48,7 +48,7 @@ class AudiencePrediction:
     facts: RecordedFacts
     first: int
     count: int
-    credit_is_scarce: bool
+    scarce_channels: Collection[Channel]
     _outcomes: dict[str, PredictedOutcomes] = field(default_factory=dict)
 
     def predict_outcomes(self, campaign: PlannedCampaign) -> PredictedOutcomes:
@@ -111,9 +111,9 @@ class AudiencePrediction:
         add_possible_reason(possible_reasons, reasons, bounced, Reason.BOUNCED_REPEATEDLY)
         _, may_expire = self._find_expired(campaign)
         add_possible_reason(possible_reasons, reasons, may_expire, Reason.COUPON_EXPIRED)
-        if self.credit_is_scarce:
-            is_charged = outcomes.sent | self._find_breaking(campaign, outcomes.reasons)
-            possible_reasons[is_charged] |= 1 << Reason.OUT_OF_CREDIT
+        if campaign.channel in self.scarce_channels:
+            breaking = self._find_breaking(campaign, outcomes.reasons)
+            possible_reasons[outcomes.sent | breaking] |= 1 << Reason.OUT_OF_CREDIT
         by_rule = self._find_rule_blocked(campaign)
         possible_reasons[by_rule] = 0
         return replace(
@@ -123,10 +123,9 @@ class AudiencePrediction:
             by_rule=by_rule,
         )
 
-    def count_breaking(self, campaign: PlannedCampaign) -> int:
-        """Return how many messages of a campaign break the gateway."""
-        reasons = self.predict_outcomes(campaign).reasons
-        return int(np.count_nonzero(self._find_breaking(campaign, reasons)))
+    def find_breaking(self, campaign: PlannedCampaign) -> NDArray[np.bool_]:
+        """Return which messages of a campaign break the gateway."""
+        return self._find_breaking(campaign, self.predict_outcomes(campaign).reasons)
 
     def has_unclear_limit(self, campaign: PlannedCampaign) -> bool:
         """Return whether the record leaves open which messages count for the message limit."""

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -21,6 +21,7 @@ from tracker.status import (
     FINAL_STATUSES,
     OPT_OUTS,
     SENT_STATUSES,
+    Channel,
     Engagement,
     Reason,
     ReceiptVerdict,
@@ -145,19 +146,19 @@ def check_prediction(
     run_campaign: RunCampaign,
     oracle: Oracle,
     *,
-    credit_is_scarce: bool,
+    scarce_channels: Collection[Channel],
     is_unfinished: bool = False,
 ) -> PredictionCheck:
     """Compare every message of a campaign with its prediction.
 
     Args:
-        credit_is_scarce: whether credit blocks some messages, without telling which.
+        scarce_channels: the channels on which credit blocks some messages.
         is_unfinished: whether the run ended before its messages had settled. Those that have not
             are left out, and the observed anomalies count as predicted, as more may come.
     """
     campaign = run_campaign.campaign
     comparison = _Comparison()
-    for first, predicted in oracle.predict(credit_is_scarce=credit_is_scarce):
+    for first, predicted in oracle.predict(scarce_channels=scarce_channels):
         actual = read_outcomes(connection, campaign.id, first, len(predicted))
         unsettled = np.zeros(len(predicted), np.bool_)
         if is_unfinished:

@@ -10,8 +10,9 @@ import numpy as np
 from sqlalchemy import Connection
 
 from simulator.figures import THROUGHPUT, Figures, is_sampled
+from simulator.oracle.credit import WithheldPrediction, predict_withheld
 from simulator.oracle.facts import read_recorded_facts
-from simulator.oracle.oracle import WithheldPrediction, build_oracles, predict_withheld
+from simulator.oracle.oracle import build_oracles
 from simulator.results.expectations import ExpectationResult, judge_expectations
 from simulator.results.invariants import INVARIANTS
 from simulator.results.judgement import are_all_met
@@ -294,7 +295,7 @@ def _check_predictions(
             connection,
             run_campaign,
             oracle,
-            credit_is_scarce=withheld[run_campaign.plan.organization_key].credit_is_scarce,
+            scarce_channels=withheld[run_campaign.plan.organization_key].scarce_channels,
             is_unfinished=not observations.has_settled,
         )
         for run_campaign, oracle in zip(run.campaigns, oracles, strict=True)

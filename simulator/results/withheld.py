@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from simulator.oracle.oracle import WithheldPrediction
+from simulator.oracle.credit import WithheldPrediction
 from simulator.results.observations import RunObservations
 from simulator.results.prediction_check import PredictionCheck
 from simulator.setup.run import Run

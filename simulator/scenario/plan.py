@@ -13,6 +13,7 @@ from simulator.audience.formats import AudienceFile, AudienceSection
 from simulator.scenario.arrivals import ArrivalShape
 from simulator.scenario.contents import PlannedMessage, plan_messages
 from simulator.scenario.gateways import GatewaySection
+from simulator.scenario.organizations import ChannelSection, OrganizationSection
 from simulator.scenario.references import (
     check_all_used,
     check_gateways,
@@ -23,11 +24,7 @@ from simulator.scenario.references import (
     find_organization,
     find_owner,
 )
-from simulator.scenario.sections import (
-    CampaignSection,
-    ChannelSection,
-    OrganizationSection,
-)
+from simulator.scenario.sections import CampaignSection
 from simulator.scenario.tables import ScenarioFile
 from simulator.world.behaviour import EngagementRates
 from simulator.world.services import SIMULATED_SERVICES_KIND, SimulatedServicesSettings

@@ -3,7 +3,8 @@
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from simulator.scenario.gateways import GatewaySection
-from simulator.scenario.sections import CampaignSection, OrganizationSection
+from simulator.scenario.organizations import OrganizationSection
+from simulator.scenario.sections import CampaignSection
 from simulator.scenario.tables import ScenarioFile
 from simulator.values import format_value
 from simulator.world.defects import SERVICE_BY_REASON

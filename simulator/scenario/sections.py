@@ -1,13 +1,11 @@
 """The tables of a scenario file, checked one at a time."""
 
-import re
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Annotated, Self
 
 from pydantic import (
-    AfterValidator,
     BeforeValidator,
     Field,
     PlainValidator,
@@ -20,7 +18,6 @@ from simulator.audience.formats import AudienceSection, parse_section
 from simulator.scenario.load import LoadSection
 from simulator.scenario.message import MessageSection
 from simulator.values import (
-    BounceLimit,
     ClockTime,
     Flag,
     InvalidKey,
@@ -35,21 +32,13 @@ from simulator.world.behaviour import validate_share_sum
 from simulator.world.defects import PLANTABLE_REASONS
 from simulator.world.services import SIMULATED_SERVICES_KIND
 from tracker.clock import Instant, SystemClock, from_datetime
-from tracker.record.allowance import MAX_MESSAGE_LIMIT, MAX_MESSAGE_LIMIT_DAYS
 from tracker.settings import to_local_time
 from tracker.status import Channel
 from tracker.text import suggest_similar
 from workers.candidates import validate_requirements
-from workers.gateways.smtp_settings import is_mailbox
 
 MAX_CAMPAIGN_MESSAGES = 100_000_000
 """Messages of a campaign; a larger number is a typing error."""
-
-MAX_UNSUBSCRIBE_LENGTH = 500
-"""Characters of an address to unsubscribe, which must fit in a header with a customer's values."""
-
-_WEB_ADDRESS = re.compile(r"https?://[!-;=?-~][ !-;=?-~]*", re.ASCII)
-"""Visible ASCII without angle brackets; a template may have spaces between its braces."""
 
 PLANTABLE_SLUGS = tuple(reason.slug for reason in PLANTABLE_REASONS)
 
@@ -84,21 +73,6 @@ def _parse_audience(value: object) -> int | AudienceSection | SameAs:
     raise ValueError(f"got {format_value(value)}; expected {AUDIENCE_EXAMPLES}")
 
 
-def _validate_unsubscribe_url(url: str) -> str:
-    if not _WEB_ADDRESS.match(url) or len(url) > MAX_UNSUBSCRIBE_LENGTH:
-        raise ValueError(
-            f"got {format_value(url)}; expected an address like https://shop.example/leave, up to"
-            f" {MAX_UNSUBSCRIBE_LENGTH} characters in ASCII"
-        )
-    return url
-
-
-def _validate_unsubscribe_email(address: str) -> str:
-    if not is_mailbox(address) or not address.isascii() or len(address) > MAX_UNSUBSCRIBE_LENGTH:
-        raise ValueError(f"got {format_value(address)}; expected an email address in ASCII")
-    return address
-
-
 def _parse_expected_file(value: object) -> Path | None:
     match value:
         case None | Path():
@@ -106,72 +80,6 @@ def _parse_expected_file(value: object) -> Path | None:
         case str():
             return Path(validate_text(value))
     raise ValueError(f'got {format_value(value)}; expected a file like "expected.csv"')
-
-
-class MessageLimitSection(ScenarioSection):
-    """The number of messages that a customer may get in a period."""
-
-    count: Annotated[int, Field(ge=1, le=MAX_MESSAGE_LIMIT, strict=True, examples=[3])]
-    """Messages of all campaigns of the organization to one customer."""
-    days: Annotated[int, Field(ge=1, le=MAX_MESSAGE_LIMIT_DAYS, strict=True, examples=[1])]
-    """Length of the period in days, up to the message."""
-
-
-class ChannelSection(ScenarioSection):
-    """An organization's settings for one channel."""
-
-    enabled: Annotated[Flag, Field(examples=[False])] = True
-    """Whether the organization's configuration allows the channel."""
-    sender: Annotated[str | None, Field(examples=["Acme Mail"])] = None
-    """Sender of messages on the channel; default: the organization's name. An empty sender is a
-    wrong configuration."""
-    unsubscribe_url: Annotated[
-        str | None,
-        AfterValidator(_validate_unsubscribe_url),
-        Field(examples=["https://shop.internal/unsubscribe?customer={{ customer_id }}"]),
-    ] = None
-    """Address at which a customer unsubscribes on the web, a template. Email names it in the header
-    `List-Unsubscribe`, and offers one click (RFC 8058) if it begins with https."""
-    unsubscribe_email: Annotated[
-        str | None,
-        AfterValidator(_validate_unsubscribe_email),
-        Field(examples=["unsubscribe@shop.internal"]),
-    ] = None
-    """Email address at which a customer unsubscribes, for the header `List-Unsubscribe`."""
-
-
-class OrganizationSection(ScenarioSection):
-    """The sender of campaigns."""
-
-    name: Annotated[str, AfterValidator(validate_text), Field(examples=["Acme Retail"])] = (
-        "Acme Retail"
-    )
-    """Name of the organization."""
-    title: Annotated[Title | None, Field(examples=["Acme Retail – Indien"])] = None
-    """What people read instead of the name, in any script."""
-    enabled: Annotated[Flag, Field(examples=[False])] = True
-    """Whether the organization may send at all."""
-    credit: Annotated[
-        Annotated[int, Field(ge=0, le=2**63 - 1, strict=True)] | None, Field(examples=[20_000])
-    ] = None
-    """Messages that the organization has paid for; default: unlimited."""
-    message_limit: Annotated[
-        MessageLimitSection | None, Field(examples=[{"count": 3, "days": 1}])
-    ] = None
-    """How many messages a customer may get; default: unlimited."""
-    hard_bounce_limit: Annotated[BounceLimit, Field(examples=[2])] = 2
-    """Hard bounces on a channel after which a customer is suppressed there. The default is 1 for an
-    organization with a campaign whose gateway isn't simulated."""
-    soft_bounce_limit: Annotated[BounceLimit, Field(examples=[3])] = 3
-    """Soft bounces on a channel, since the last delivery, after which a customer is suppressed."""
-    email: Annotated[ChannelSection, Field(examples=[{"sender": "Acme Mail"}])] = ChannelSection()
-    """Settings for email."""
-    sms: Annotated[ChannelSection, Field(examples=[{"enabled": False}])] = ChannelSection()
-    """Settings for SMS."""
-
-    def channel_section(self, channel: Channel) -> ChannelSection:
-        """Return the settings for a channel."""
-        return self.email if channel is Channel.EMAIL else self.sms
 
 
 class CampaignSection(ScenarioSection):

@@ -10,12 +10,8 @@ from simulator.figures import RESERVED_NAMES, is_known_early
 from simulator.scenario.expectations import Expectation, parse_expectations
 from simulator.scenario.faults import FaultSection
 from simulator.scenario.gateways import GatewaySection
-from simulator.scenario.sections import (
-    CampaignSection,
-    ClockSection,
-    CouponSeriesSection,
-    OrganizationSection,
-)
+from simulator.scenario.organizations import OrganizationSection
+from simulator.scenario.sections import CampaignSection, ClockSection, CouponSeriesSection
 from simulator.scenario.thresholds import (
     Threshold,
     ThresholdSection,

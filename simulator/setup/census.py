@@ -7,7 +7,7 @@ import io
 import json
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
 
@@ -20,6 +20,7 @@ from simulator.audience.row_parser import CustomerRecord
 from simulator.forced import find_forced_outcome
 from simulator.scenario.plan import PlannedCampaign
 from simulator.schema import audience_census
+from simulator.setup.sms_costs import list_record, make_customer_cost
 from simulator.world.defects import NO_DEFECT
 from tracker.errors import UsageError
 from tracker.status import Channel, Reason
@@ -34,7 +35,7 @@ MAX_COUNTED_BOUNCES = 32_767
 
 _HARD_BOUNCES, _SOFT_BOUNCES = "hard_bounces", "soft_bounces"
 _COUPON_EXPIRES, _TODAY = "coupon_expires", "today"
-_RECORD_PREFIX, _COUPON_PREFIX = "record:", "coupon:"
+_RECORD_PREFIX, _COUPON_PREFIX, _COST_PREFIX = "record:", "coupon:", "cost:"
 """Names of the arrays in a recorded census; the names of campaigns follow the prefixes."""
 
 
@@ -53,6 +54,7 @@ class ImportedAudience:
             its date apart.
         coupon_expires: last day of each customer's coupon.
         today: day on which the run begins.
+        costs: by campaign, the credit that the message to each customer costs, where it differs.
     """
 
     record_defects: Mapping[str, NDArray[np.int8]]
@@ -61,6 +63,7 @@ class ImportedAudience:
     soft_bounces: NDArray[np.int16]
     coupon_expires: NDArray[np.int32]
     today: int
+    costs: Mapping[str, NDArray[np.int16]] = field(default_factory=dict)
 
 
 class AudienceScanner:
@@ -73,6 +76,12 @@ class AudienceScanner:
         self._coupon_defects = {campaign.name: bytearray() for campaign in campaigns}
         self._hard_bounces, self._soft_bounces = array("h"), array("h")
         self._expires = array("i")
+        self._cost_functions = {
+            campaign.name: cost
+            for campaign in campaigns
+            if not isinstance(cost := make_customer_cost(campaign), int)
+        }
+        self._costs = {name: array("h") for name in self._cost_functions}
 
     def scan(self, customers: Iterable[CustomerRecord]) -> Iterator[CustomerRecord]:
         """Yield the customers unchanged and collect what the oracle needs of them."""
@@ -84,6 +93,8 @@ class AudienceScanner:
                 self._coupon_defects[campaign.name].append(
                     _find_coupon_defect(customer) if has_coupon else NO_DEFECT
                 )
+            for name, find_cost in self._cost_functions.items():
+                self._costs[name].append(find_cost(list_record(customer)))
             self._expires.append(_find_last_day(customer) or NEVER_EXPIRES)
             self._hard_bounces.append(min(customer.hard_bounces_email, MAX_COUNTED_BOUNCES))
             self._soft_bounces.append(min(customer.soft_bounces_email, MAX_COUNTED_BOUNCES))
@@ -98,6 +109,7 @@ class AudienceScanner:
             np.array(self._soft_bounces, np.int16),
             np.array(self._expires, np.int32),
             self._today,
+            {name: np.array(costs, np.int16) for name, costs in self._costs.items()},
         )
 
 
@@ -111,6 +123,7 @@ def record_census(connection: Connection, audience_id: int, imported: ImportedAu
         _TODAY: np.array(imported.today),
         **{_RECORD_PREFIX + name: codes for name, codes in imported.record_defects.items()},
         **{_COUPON_PREFIX + name: codes for name, codes in imported.coupon_defects.items()},
+        **{_COST_PREFIX + name: costs for name, costs in imported.costs.items()},
     }
     np.savez_compressed(content, allow_pickle=False, **arrays)
     connection.execute(
@@ -138,12 +151,11 @@ def load_census(connection: Connection, audience_id: int) -> ImportedAudience:
             soft_bounces=arrays[_SOFT_BOUNCES],
             coupon_expires=arrays[_COUPON_EXPIRES],
             today=int(arrays[_TODAY]),
+            costs=_select_arrays(arrays, _COST_PREFIX),
         )
 
 
-def _select_arrays(
-    arrays: Mapping[str, NDArray[np.int8]], prefix: str
-) -> dict[str, NDArray[np.int8]]:
+def _select_arrays(arrays: Mapping[str, NDArray[Any]], prefix: str) -> dict[str, NDArray[Any]]:
     """Return the arrays whose names begin with a prefix, by the rest of their names."""
     names = [name for name in arrays if name.startswith(prefix)]
     return {name.removeprefix(prefix): arrays[name] for name in names}

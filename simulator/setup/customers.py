@@ -69,7 +69,6 @@ def _build_insert(
     number = rows.c.number
     text = sa.cast(number, sa.Text)
     mobile = sa.literal("+447700") + sa.cast(900_000 + number % 1_000, sa.Text)
-    custom = {key: "yes" for key in requires if key.startswith(("tag:", "field:"))}
     columns: dict[str, object] = {
         "audience_id": audience_id,
         "number": number,
@@ -82,7 +81,7 @@ def _build_insert(
         "profile": "standard",
         "coupon_id": sa.literal("CPN-") + text,
         "coupon_expires": "2099-12-31",
-        "custom": json.dumps(custom),
+        "custom": _make_custom_values(requires),
     }
     if defect != NO_DEFECT:
         columns |= DEFECT_FIELDS[Reason(defect)]
@@ -91,6 +90,28 @@ def _build_insert(
         for name, value in columns.items()
     ]
     return sa.insert(customers).from_select([*columns], sa.select(*values).select_from(rows))
+
+
+def make_generated_record(number: int, defect: int, requires: Sequence[str]) -> dict[str, object]:
+    """Return the columns of a generated customer that a message may have, as they are recorded."""
+    record: dict[str, object] = {
+        "customer_id": f"c{number}",
+        "email": f"customer{number}@example.com",
+        "mobile_e164": f"+447700{900_000 + number % 1_000}",
+        "last_store": f"Store {number % 40 + 1}",
+        "profile": "standard",
+        "coupon_id": f"CPN-{number}",
+        "custom": _make_custom_values(requires),
+    }
+    if defect == NO_DEFECT:
+        return record
+    fields = DEFECT_FIELDS[Reason(defect)]
+    return {name: fields.get(name, value) for name, value in record.items()}
+
+
+def _make_custom_values(requires: Sequence[str]) -> str:
+    """Return the tags and fields of a generated customer, as they are recorded."""
+    return json.dumps({key: "yes" for key in requires if key.startswith(("tag:", "field:"))})
 
 
 def import_customers(

@@ -25,7 +25,8 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from simulator.oracle.oracle import build_oracles, predict_withheld
+from simulator.oracle.credit import predict_withheld
+from simulator.oracle.oracle import build_oracles
 from simulator.results.invariants import INVARIANTS
 from simulator.results.prediction_check import check_prediction
 from simulator.schema import open_database
@@ -74,8 +75,8 @@ def check_outcome(database: Database, run: Run) -> None:
     with database.read() as connection:
         findings = invariants.check_invariants(connection, [loaded.campaign], INVARIANTS)
         [report] = make_reports(connection, [loaded.campaign])
-        scarce = expected.credit_is_scarce
-        comparison = check_prediction(connection, loaded, oracle, credit_is_scarce=scarce)
+        scarce = expected.scarce_channels
+        comparison = check_prediction(connection, loaded, oracle, scarce_channels=scarce)
     assert [finding for finding in findings if not finding.is_satisfied] == []
     assert comparison.differences == ()
     assert comparison.matching == comparison.messages == 2 * SIZE

@@ -16,7 +16,7 @@ from tracker.status import Status
 from tracker.store.database import Database
 from tracker.store.schema.catalog import campaigns, organizations
 from tracker.store.schema.integers import MAX_INTEGER
-from tracker.store.schema.messages import transitions
+from tracker.store.schema.messages import message_segments, transitions
 
 MAX_MESSAGE_LIMIT = MAX_INTEGER
 """Highest message limit that the database can hold."""
@@ -25,39 +25,64 @@ MAX_MESSAGE_LIMIT_DAYS = 36_500
 """Longest period of a message limit: a hundred years, which a `timedelta` can hold."""
 
 
-def lock_organization(connection: Connection, organization_id: int) -> int | None:
-    """Lock an organization until the transaction ends, and return its credit; None is unlimited."""
-    credit: int | None = connection.execute(
-        sa.select(organizations.c.credit)
-        .where(organizations.c.id == organization_id)
-        .with_for_update()
-    ).scalar_one()
+def _find_credit_columns(campaign: Campaign) -> tuple[sa.Column[int], sa.Column[int]]:
+    """Return the columns of the credit that a campaign uses: what is left, and what was used."""
+    organization, channel = campaign.organization, campaign.channel
+    if organization.credit is not None:
+        return organizations.c.credit, organizations.c.credit_used
+    return organizations.c[f"credit_{channel}"], organizations.c[f"credit_used_{channel}"]
+
+
+def lock_organization(connection: Connection, campaign: Campaign) -> int | None:
+    """Lock a campaign's organization until the transaction ends.
+
+    Returns:
+        The credit that is left for the campaign's channel; None is unlimited.
+    """
+    left, _ = _find_credit_columns(campaign)
+    query = sa.select(left).where(organizations.c.id == campaign.organization.id)
+    credit: int | None = connection.execute(query.with_for_update()).scalar_one()
     return credit
 
 
-def charge_credit(connection: Connection, organization_id: int, messages: int) -> None:
-    """Charge an organization, which `lock_organization` has locked, for a number of messages."""
+def charge_credit(connection: Connection, campaign: Campaign, cost: int) -> None:
+    """Charge a campaign's organization, which `lock_organization` has locked."""
+    left, used = _find_credit_columns(campaign)
     connection.execute(
         sa.update(organizations)
-        .where(organizations.c.id == organization_id)
-        .values(
-            credit=organizations.c.credit - messages,
-            credit_used=organizations.c.credit_used + messages,
-        )
+        .where(organizations.c.id == campaign.organization.id, left.is_not(None))
+        .values({left: left - cost, used: used + cost})
     )
 
 
-def refund_credit(connection: Connection, organization_id: int, messages: int) -> None:
-    """Refund an organization the credit for messages that ended before the gateway."""
-    if messages:
-        connection.execute(
-            sa.update(organizations)
-            .where(organizations.c.id == organization_id, organizations.c.credit.is_not(None))
-            .values(
-                credit=organizations.c.credit + messages,
-                credit_used=organizations.c.credit_used - messages,
+def refund_credit(
+    database: Database, connection: Connection, campaign: Campaign, numbers: Sequence[int]
+) -> None:
+    """Refund what a campaign's organization was charged for messages that ended before the gateway.
+
+    Does nothing if credit is unlimited.
+    """
+    if numbers and campaign.organization.credit_on(campaign.channel) is not None:
+        further_segments = connection.scalar(
+            sa.select(sa.func.sum(message_segments.c.segments - 1)).where(
+                message_segments.c.campaign_id == campaign.id,
+                database.in_list(message_segments.c.number, numbers),
             )
         )
+        charge_credit(connection, campaign, -len(numbers) - int(further_segments or 0))
+
+
+def record_segments(
+    database: Database, connection: Connection, campaign: Campaign, segments: Mapping[int, int]
+) -> None:
+    """Record the segments of messages that are charged as several, by their numbers."""
+    rows = database.table_from_columns(number=[*segments], segments=[*segments.values()])
+    campaign_id = sa.literal(campaign.id, sa.Integer)
+    connection.execute(
+        sa.insert(message_segments).from_select(
+            ["campaign_id", *rows.c.keys()], sa.select(campaign_id, *rows.c)
+        )
+    )
 
 
 def count_recent_messages(

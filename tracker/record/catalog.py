@@ -146,6 +146,8 @@ _CAMPAIGN_QUERY = (
         organizations.c.title.label("organization_title"),
         organizations.c.enabled,
         organizations.c.credit,
+        organizations.c.credit_email,
+        organizations.c.credit_sms,
         organizations.c.hard_bounce_limit,
         organizations.c.soft_bounce_limit,
         organizations.c.message_limit,
@@ -326,4 +328,6 @@ def _organization_from_row(row: Row[Any]) -> Organization:
         message_limit=row.message_limit,
         message_limit_days=row.message_limit_days,
         title=row.organization_title,
+        credit_email=row.credit_email,
+        credit_sms=row.credit_sms,
     )

@@ -132,6 +132,8 @@ class NewOrganization(TypedDict):
     message_limit: NotRequired[int | None]
     message_limit_days: NotRequired[int]
     title: NotRequired[str | None]
+    credit_email: NotRequired[int | None]
+    credit_sms: NotRequired[int | None]
 
 
 def record_organization(

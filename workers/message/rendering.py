@@ -180,6 +180,11 @@ class MessageRenderer:
         self._variables = list_variables(self._templates.parts)
         self._services: Services | None = None
 
+    @property
+    def is_same_for_all(self) -> bool:
+        """True if the message has nothing of the customer."""
+        return self._variables <= self._campaign_values.keys()
+
     def render(self, number: int) -> RenderedMessage:
         """Return the message of a number.
 

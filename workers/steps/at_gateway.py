@@ -90,8 +90,7 @@ def _block_failed_messages(context: StepContext, written: Entry, failed: Mapping
             details=details,
         )
     )
-    organization_id = context.campaign.organization.id
-    allowance.refund_credit(written.connection, organization_id, len(moved))
+    allowance.refund_credit(context.database, written.connection, context.campaign, moved)
 
 
 def _submit_granted(

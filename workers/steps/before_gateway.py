@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 from tracker.clock import Instant
 from tracker.queries.next_step import CHECK_STEPS, read_completed_checks
 from tracker.record import allowance
-from tracker.record.catalog import Batch
+from tracker.record.catalog import Batch, Campaign
 from tracker.record.journal import QUEUED_STATE, Entry, Move, State
 from tracker.record.predicates import is_of_message_in
 from tracker.status import Reason, Status, Step
@@ -21,6 +21,7 @@ from tracker.store.schema.messages import messages
 from workers.checks.base import Check
 from workers.services.base import ServiceName, Services, call_service
 from workers.services.handlers import find_handler
+from workers.steps.charging import charge_messages, find_long_messages
 from workers.steps.context import StepContext
 from workers.steps.verdicts import (
     exclude_waiting,
@@ -74,26 +75,31 @@ def dispatch(context: StepContext, services: Services) -> None:
         numbers = _load_queued_numbers(connection, context.batch)
     rejudgement = judge_at_dispatch(context, services, numbers, started_at)
     unprepared, reason = _find_unprepared_messages(context, services, rejudgement.ready)
+    long_messages = find_long_messages(context, rejudgement.ready)
     times = rejudgement.verdicts.times
     with context.entry(Step.DISPATCH, started_at=started_at, check_times=times) as written:
         record_rejudgement(context, written, rejudgement, started_at)
         # Read within the entry, so the allowance is counted for exactly the messages that use it.
         numbers = _load_queued_numbers(written.connection, context.batch)
         numbers = exclude_waiting(context, written, numbers, started_at)
-        organization = context.campaign.organization
         credit = None
-        if organization.credit is not None or organization.message_limit is not None:
-            credit = allowance.lock_organization(written.connection, organization.id)
+        if _has_allowance(context.campaign):
+            credit = allowance.lock_organization(written.connection, context.campaign)
         limited = _find_limited_messages(context, written, numbers, started_at)
         numbers = _exclude(written, numbers, limited, Reason.MESSAGE_LIMIT, started_at)
         numbers = _exclude(written, numbers, unprepared, reason, started_at)
         if credit is not None:
-            mark_not_sent(written, numbers[credit:], Reason.OUT_OF_CREDIT, started_at)
-            numbers = numbers[:credit]
-            allowance.charge_credit(written.connection, organization.id, len(numbers))
+            numbers = charge_messages(context, written, numbers, long_messages, credit, started_at)
         written.move(
             Move(numbers=numbers, source=QUEUED_STATE, target=ABOUT_TO_BE_SENT, at=started_at)
         )
+
+
+def _has_allowance(campaign: Campaign) -> bool:
+    """Return whether the organization's credit or its message limit decides what is sent."""
+    organization = campaign.organization
+    has_credit = organization.credit_on(campaign.channel) is not None
+    return has_credit or organization.message_limit is not None
 
 
 def _find_unprepared_messages(

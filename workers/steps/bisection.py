@@ -264,8 +264,7 @@ def _block_poison_message(context: StepContext, step: Step) -> None:
             Move(numbers=[number], source=source, target=target, at=now, details=details)
         )
         if step is Step.SUBMIT:
-            organization_id = context.campaign.organization.id
-            allowance.refund_credit(written.connection, organization_id, len(moved))
+            allowance.refund_credit(context.database, written.connection, context.campaign, moved)
         query = sa.select(messages.c.status).where(is_of_message_in(messages, context.batch))
         if step is Step.SUBMIT and written.connection.scalar(query) == Status.SOFT_BOUNCED:
             raise UnblockableMessage(

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from simulator.audience.row_parser import CustomerRecord
 from simulator.forced import ForcedOutcome
-from simulator.oracle.oracle import Oracle, build_oracles, predict_withheld
+from simulator.oracle.credit import predict_withheld
+from simulator.oracle.oracle import Oracle, build_oracles
 from simulator.scenario.gateways import GatewaySection
 from simulator.scenario.plan import PlannedCampaign
 from simulator.schema import open_database
@@ -469,4 +470,4 @@ def test_credit_withholds_the_messages_beyond_it(
         oracle_of(planned, size) for planned, size in zip(scenario.campaigns, sizes, strict=True)
     ]
     [allowance] = predict_withheld(oracles).values()
-    assert (allowance.withheld, allowance.credit_is_scarce) == (expected, expected > 0)
+    assert (allowance.withheld, bool(allowance.scarce_channels)) == (expected, expected > 0)

@@ -8,12 +8,12 @@ import pytest
 from simulator.audience.formats import AudienceFile
 from simulator.scenario.file import Scenario, load_scenario
 from simulator.scenario.gateways import GatewaySection
-from simulator.scenario.plan import select_audience_campaigns
-from simulator.scenario.sections import (
+from simulator.scenario.organizations import (
     ChannelSection,
     MessageLimitSection,
     OrganizationSection,
 )
+from simulator.scenario.plan import select_audience_campaigns
 from simulator.world.behaviour import ServiceFailures, TimeWindow
 from tests.support.scenarios import assert_error, read_refusal
 from tracker.status import Reason

@@ -183,7 +183,7 @@ def test_a_message_that_cannot_be_made_is_not_sent_and_its_credit_is_refunded(
         custom=['{"field:parts": "2"}', '{"field:parts": "none"}', '{"field:parts": "5"}'],
     )
     with database.write() as connection:
-        allowance.charge_credit(connection, batch.campaign.organization.id, 3)
+        allowance.charge_credit(connection, batch.campaign, 3)
     run_step(database, batch, Step.SUBMIT, open_gateway("smtp", "{}", database))
     assert read_states(database, batch) == {
         0: in_status(DELIVERED),

@@ -1,0 +1,91 @@
+"""Charge an organization with limited credit for the messages that are dispatched."""
+
+from collections.abc import Mapping, Sequence
+
+from tracker.clock import Instant
+from tracker.record import allowance
+from tracker.record.journal import Entry
+from tracker.status import Channel, Reason
+from workers.message.rendering import MessageFailed, MessageRenderer
+from workers.message.sms_segments import count_sms_segments
+from workers.message.source import MessageSource
+from workers.steps.context import StepContext
+from workers.steps.verdicts import mark_not_sent
+
+
+def find_long_messages(context: StepContext, numbers: Sequence[int]) -> Mapping[int, int]:
+    """Return the segments of those messages that cost more credit than one.
+
+    An SMS costs one for each segment of its text, and an email one. Nothing is rendered where
+    credit is unlimited, or where the campaign has no text.
+
+    Raises:
+        ServiceUnavailable: a service that the text needs is unavailable.
+    """
+    campaign = context.campaign
+    is_charged = campaign.organization.credit_on(campaign.channel) is not None
+    if campaign.channel is not Channel.SMS or not is_charged or not numbers:
+        return {}
+    if MessageSource.from_json(campaign.message).text is None:
+        return {}
+    renderer = MessageRenderer(context.database, campaign, numbers)
+    if renderer.is_same_for_all:
+        segments = _count_segments(renderer, numbers[0])
+        return dict.fromkeys(numbers, segments) if segments > 1 else {}
+    counts = {number: _count_segments(renderer, number) for number in numbers}
+    return {number: segments for number, segments in counts.items() if segments > 1}
+
+
+def _count_segments(renderer: MessageRenderer, number: int) -> int:
+    try:
+        return count_sms_segments(renderer.render(number).text)
+    except MessageFailed:
+        return 1  # a gateway that makes messages refuses it, and the credit is refunded
+
+
+def charge_messages(
+    context: StepContext,
+    written: Entry,
+    numbers: Sequence[int],
+    long_messages: Mapping[int, int],
+    credit: int,
+    now: Instant,
+) -> Sequence[int]:
+    """Charge messages while credit is left, and return them; the others are Not Sent.
+
+    Args:
+        context: the batch.
+        written: an entry that has locked the organization.
+        numbers: the messages, in the order in which they get credit.
+        long_messages: the segments of messages that cost more than one.
+        credit: the organization's credit on the channel.
+        now: time of the dispatch.
+    """
+    affordable, unaffordable, cost = _divide(numbers, long_messages, credit)
+    mark_not_sent(written, unaffordable, Reason.OUT_OF_CREDIT, now)
+    allowance.charge_credit(written.connection, context.campaign, cost)
+    charged = {number: long_messages[number] for number in affordable if number in long_messages}
+    if charged:
+        allowance.record_segments(context.database, written.connection, context.campaign, charged)
+    return affordable
+
+
+def _divide(
+    numbers: Sequence[int], long_messages: Mapping[int, int], credit: int
+) -> tuple[Sequence[int], Sequence[int], int]:
+    """Return the messages that the credit covers, the others, and the cost of the first.
+
+    A message that costs more than what is left leaves it to the messages after it.
+    """
+    if not long_messages:
+        affordable = numbers[:credit]
+        return affordable, numbers[credit:], len(affordable)
+    affordable, unaffordable, left = [], [], credit
+    for number in numbers:
+        cost = long_messages.get(number, 1)
+        if cost <= left:
+            affordable.append(number)
+            left -= cost
+        else:
+            unaffordable.append(number)
+    return affordable, unaffordable, credit - left
