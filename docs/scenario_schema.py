@@ -16,7 +16,7 @@ from pydantic import BaseModel
 
 from simulator.audience.formats import AudienceSection
 from simulator.scenario.faults import FaultKind, FaultSection
-from simulator.scenario.gateways import GatewaySection, ReplyRuleSection
+from simulator.scenario.gateways import GatewaySection, HttpSection, ReplyRuleSection
 from simulator.scenario.load import (
     BLAST_KEYWORD,
     LoadSection,
@@ -44,7 +44,6 @@ from simulator.world.behaviour import (
     SlowPeriod,
     TimeWindow,
 )
-from workers.gateways.http_settings import HttpSettings
 
 SCHEMA_HEADER = "#:schema ../docs/scenario.schema.json"
 """First line of a scenario file, which tells TOML editors where its schema is."""
@@ -64,7 +63,7 @@ TABLES: Mapping[str, type[BaseModel]] = {
     "`spike`": SpikeSection,
     "`[gateways.NAME]`": GatewaySection,
     "`replies` of a gateway": ReplyRuleSection,
-    "`http` of a gateway": HttpSettings,
+    "`http` of a gateway": HttpSection,
     "`[gateways.NAME]` of kind simulated": GatewayBehaviour,
     "`latency`, `delay`": LatencyDistribution,
     "`receipts` of a gateway": ReceiptFaultRates,

@@ -155,14 +155,14 @@ def parse_clock_time(value: object) -> datetime:
     return value
 
 
-_DURATION_SCHEMA = WithJsonSchema({"type": "string", "pattern": f"^{_DURATION_PATTERN.pattern}$"})
+DURATION_SCHEMA = WithJsonSchema({"type": "string", "pattern": f"^{_DURATION_PATTERN.pattern}$"})
 _RATE_SCHEMA = WithJsonSchema({"type": "number", "minimum": 0, "maximum": MAX_RATE})
 _POSITIVE_RATE_SCHEMA = WithJsonSchema({"type": "number", "minimum": MIN_RATE, "maximum": MAX_RATE})
 _DURATION_JSON = PlainSerializer(format_duration, return_type=str, when_used="json")
 
-Duration = Annotated[timedelta, BeforeValidator(parse_duration), _DURATION_JSON, _DURATION_SCHEMA]
+Duration = Annotated[timedelta, BeforeValidator(parse_duration), _DURATION_JSON, DURATION_SCHEMA]
 PositiveDuration = Annotated[
-    timedelta, BeforeValidator(parse_positive_duration), _DURATION_JSON, _DURATION_SCHEMA
+    timedelta, BeforeValidator(parse_positive_duration), _DURATION_JSON, DURATION_SCHEMA
 ]
 ClockTime = Annotated[
     datetime,

@@ -4,15 +4,17 @@ import json
 from datetime import timedelta
 from typing import Annotated, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from simulator.values import (
+    DURATION_SCHEMA,
     Count,
     Duration,
     Flag,
     InvalidKey,
     PositiveDuration,
     ScenarioSection,
+    parse_positive_duration,
     validate_text,
 )
 from simulator.world.behaviour import SIMULATED_GATEWAY_KIND, GatewayBehaviour
@@ -63,6 +65,19 @@ class ReplyRuleSection(ScenarioSection):
         return rule
 
 
+class HttpSection(HttpSettings):
+    """The request that a gateway `http` sends for each message.
+
+    Secrets come from the environment, and so does the permission to call a host. See
+    [gateways](gateways.md#send-through-an-http-api).
+    """
+
+    receipts_within: Annotated[
+        Annotated[timedelta, BeforeValidator(parse_positive_duration), DURATION_SCHEMA] | None,
+        Field(examples=["2m"]),
+    ] = None  # written as ISO 8601, which the gateway reads
+
+
 class GatewaySection(GatewayBehaviour):
     """A gateway that accepts messages for delivery.
 
@@ -73,7 +88,7 @@ class GatewaySection(GatewayBehaviour):
         str, AfterValidator(_validate_gateway_kind), Field(examples=["simulated", "smtp"])
     ] = SIMULATED_GATEWAY_KIND
     """Installed gateway: `simulated`, `smtp`, `http`, or one of another package."""
-    http: HttpSettings | None = Field(
+    http: HttpSection | None = Field(
         default=None, examples=[{"url": "https://api.shop.internal/send"}]
     )
     """The request that is sent for each message; required for `kind = "http"`, and only allowed

@@ -4,12 +4,28 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from tracker.clock import Instant
-from tracker.record.catalog import Campaign
-from tracker.record.predicates import is_of_recorded_batch, is_same_batch, is_same_message
+from tracker.record.catalog import Batch, Campaign
+from tracker.record.predicates import (
+    is_of_message_in,
+    is_of_recorded_batch,
+    is_same_batch,
+    is_same_message,
+)
 from tracker.status import Status, Step
 from tracker.store.schema.catalog import batches, campaigns
 from tracker.store.schema.messages import BOUNCED_STATUSES, transitions
 from tracker.store.schema.work import steps
+
+
+def read_last_acceptance(connection: Connection, batch: Batch) -> Instant | None:
+    """Return when a message of a batch entered the gateway most recently, None if none has."""
+    query = sa.select(sa.func.max(transitions.c.at)).where(
+        is_of_message_in(transitions, batch),
+        transitions.c.status == Status.IN_GATEWAY,
+        transitions.c.attempt.in_(range(1, batch.campaign.attempts + 1)),
+    )
+    last: Instant | None = connection.scalar(query)
+    return last
 
 
 def has_accepted_since(connection: Connection, campaign: Campaign, since: Instant) -> bool:

@@ -9,15 +9,17 @@ import asyncio
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import timedelta
 from typing import ClassVar, NamedTuple
 
-from tracker.clock import Instant
+from tracker.clock import Instant, to_microseconds
 from tracker.message_ids import MessageId, compute_digest
+from tracker.queries.acceptances import read_last_acceptance
 from tracker.queries.message_lookup import find_customers_by_number
 from tracker.record.catalog import Batch
 from tracker.record.engagement import EngagementEvent
 from tracker.record.receipts import Receipt
-from tracker.replies import ReplyKind, parse_rules
+from tracker.replies import ReplyKind, ReplyRule, parse_rules
 from tracker.status import Channel
 from tracker.store.database import Database
 from tracker.text import describe_error
@@ -42,6 +44,9 @@ from workers.services.base import ServiceUnavailable
 MAX_SILENCE_PAUSE_SECONDS = 300.0
 """Longest pause of a process after messages without a reply."""
 
+REPORT_POLL = to_microseconds(timedelta(seconds=2))
+"""Time between two looks, on the campaign's clock, at whether all messages have an outcome."""
+
 
 class _Request(NamedTuple):
     """A request for a message; without content if its address is malformed.
@@ -57,7 +62,10 @@ class _Request(NamedTuple):
 
 
 class HttpGateway:
-    """A gateway that sends each message in a request. A 2xx reply counts as delivered.
+    """A gateway that sends each message in a request.
+
+    A 2xx reply counts as delivered, unless the server reports outcomes later. Such reports come
+    through the inbound API.
 
     The rules of `workers.gateways.http_replies` tell what another reply says.
     """
@@ -90,7 +98,14 @@ class HttpGateway:
         """
         if time.monotonic() < self._pause_ends_at:
             raise GatewayUnavailable(self._pause_cause)
-        call = _Call(self._client, submission, self._make_requests(submission), self._unanswered)
+        replies = SubmissionReplies(submission, is_delivery=self._settings.receipts_within is None)
+        call = _Call(
+            self._client,
+            replies,
+            self._make_requests(submission),
+            parse_rules(submission.campaign.replies),
+            self._unanswered,
+        )
         parallel = 1 if self._unanswered else self._settings.parallel
         self._client.run(lambda: call.send_all(parallel))
         self._unanswered = call.unanswered
@@ -107,10 +122,16 @@ class HttpGateway:
         self._pause_cause = f"{self._client.server}: {next(iter(replies.values()))}"
 
     def receipts(
-        self, _batch: Batch, _awaited: Mapping[int, Sequence[int]], _now: Instant
+        self, batch: Batch, awaited: Mapping[int, Sequence[int]], now: Instant
     ) -> PollResult[Receipt]:
-        """Return no receipts: `submit` returns all that a reply says. A provider reports others."""
-        return PollResult(())
+        """Return no receipts, but the time of the next poll while the server may report some."""
+        within = self._settings.receipts_within
+        if within is None or not awaited:
+            return PollResult(())
+        with self._database.read() as connection:
+            accepted_at = read_last_acceptance(connection, batch)
+        ends_at = now if accepted_at is None else accepted_at + to_microseconds(within)
+        return PollResult((), min(ends_at, now + REPORT_POLL) if now < ends_at else None)
 
     def engagement(
         self, _batch: Batch, _delivered: DeliveredMessages, _since: Instant, _now: Instant
@@ -188,14 +209,15 @@ class _Call:
     def __init__(
         self,
         client: HttpClient,
-        submission: Submission,
+        replies: SubmissionReplies,
         requests: Iterator[_Request],
+        rules: Sequence[ReplyRule],
         unanswered: int,
     ) -> None:
         self._client = client
         self._requests = requests
-        self._rules = parse_rules(submission.campaign.replies)
-        self._replies = SubmissionReplies(submission)
+        self._rules = rules
+        self._replies = replies
         self._ends_at = time.monotonic() + MAX_CALL_SECONDS
         self._error: Exception | None = None
         self.busy: dict[int, HttpReply] = {}

@@ -4,6 +4,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
@@ -79,11 +80,7 @@ def _validate_body(body: dict[str, JsonValue]) -> dict[str, JsonValue]:
 
 
 class HttpSettings(BaseModel):
-    """The request that an HTTP gateway sends for each message.
-
-    Credentials come from the environment; so does the permission to call a host. See
-    [gateways](gateways.md#send-through-an-http-api).
-    """
+    """The request that an HTTP gateway sends for each message, as it is recorded."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", serialize_by_alias=True)
 
@@ -110,6 +107,9 @@ class HttpSettings(BaseModel):
     ] = Field(default=None, examples=["Idempotency-Key"])
     """Header with a key of the message and its attempt. It says that the server accepts a key only
     once, so a request without a reply is repeated."""
+    receipts_within: timedelta | None = None
+    """Time after the latest acceptance in which the server reports outcomes to the API. A 2xx reply
+    then only means accepted. Default: no reports, and a 2xx reply means delivered."""
     parallel: Annotated[int, Field(ge=1, le=64, strict=True, examples=[8])] = 4
     """Requests at the same time, at most, of each worker process."""
 

@@ -39,9 +39,16 @@ class Reply(Protocol):
 class SubmissionReplies:
     """The replies to the messages of a submission so far, in their order."""
 
-    def __init__(self, submission: Submission) -> None:
+    def __init__(self, submission: Submission, *, is_delivery: bool = True) -> None:
+        """Begin without replies.
+
+        Args:
+            submission: the messages.
+            is_delivery: whether an accepted message counts as delivered, without a receipt.
+        """
         self._attempt = submission.attempt
         self._clock = submission.campaign.clock
+        self._is_delivery = is_delivery
         self._rules = parse_rules(submission.campaign.replies)
         self._accepted: defaultdict[Instant, list[int]] = defaultdict(list)
         self._receipts: list[Receipt] = []
@@ -74,8 +81,10 @@ class SubmissionReplies:
             return
         if kind is None:
             self._refusals_in_a_row = 0
-        status = Status.DELIVERED if kind is None else BOUNCES[kind]
         self._accepted[at].append(number)
+        if kind is None and not self._is_delivery:
+            return
+        status = Status.DELIVERED if kind is None else BOUNCES[kind]
         self._receipts.append(Receipt(number, self._attempt, status, at, detail=str(reply)))
 
     def add_failed(self, number: int, error: MessageFailed) -> None:

@@ -144,12 +144,15 @@ def test_an_http_gateway_records_its_request_and_its_rules_without_secrets(file:
         'gateways.email.http.url = "https://api.shop.internal/send"',
         'gateways.email.http.headers.Authorization = "Bearer ${SENDTRACE_HTTP_KEY}"',
         'gateways.email.http.json = { to = "{{ recipient }}", n = [1, true] }',
+        'gateways.email.http.receipts_within = "2m"',
         'gateways.email.replies = [{ match = "422", json = { "e.c" = 7, d = true }, as = "soft" }]',
     )
     text = toml("\n".join(lines), audience='"people.csv"')
     [campaign] = load(file, text).campaigns
     settings = HttpSettings.model_validate_json(campaign.gateway.real_settings)
-    assert settings == campaign.gateway.http
+    assert settings.receipts_within == timedelta(minutes=2)
+    assert campaign.gateway.http is not None
+    assert settings.model_dump() == campaign.gateway.http.model_dump()
     assert settings.body == {"to": "{{ recipient }}", "n": [1, True]}
     [rule] = parse_rules(campaign.gateway.replies_as_json)
     assert rule == ReplyRule("422", ReplyKind.SOFT, {"e.c": "7", "d": "true"})
@@ -339,6 +342,7 @@ BAD = (
     (http("", "json = { to = 'ann' }"), "gateways.sms.http.json", "expected {{ recipient }}"),
     (http("", "json = { to = '{{ recipent }}' }"), "gateways.sms.http.json", "mean recipient?"),
     (http("", "json = 5"), "gateways.sms.http.json", "expected a table"),
+    (http("", "receipts_within = 60"), "gateways.sms.http.receipts_within", "expected a duration"),
     (http("", "parallel = 0"), "gateways.sms.http.parallel", "expected at least 1"),
     (http("", "idempotency_header = 'a b'"), "gateways.sms.http.idempotency_header", "of your own"),
     (http("", "jason = {}"), "gateways.sms.http.jason", "did you mean json?"),

@@ -26,6 +26,7 @@ from tests.support.inline_runs import run_step
 from tracker.errors import UsageError
 from tracker.queries.next_step import next_step
 from tracker.record.catalog import Batch
+from tracker.record.receipts import Receipt, apply_receipts
 from tracker.record.unconfirmed import UNCONFIRMED
 from tracker.status import Status, Step
 from tracker.store.database import Database
@@ -260,6 +261,34 @@ def test_connections_are_reused_and_those_that_the_server_closed_are_not(
     assert len(set(peers[:21])) == 1
     assert len(set(peers)) <= 4
     assert len(server.requests) == len(names)
+
+
+def test_an_accepted_message_may_wait_for_a_reported_receipt(
+    database: Database, open_http: Open
+) -> None:
+    batch = make_batch_to(database, "ann", "invalid")
+    gateway = open_http(receipts_within="PT60S")
+    for step in (Step.SUBMIT, Step.DELIVER):
+        run_step(database, batch, step, gateway)
+    assert read_statuses(database, batch) == [Status.IN_GATEWAY, HARD_BOUNCED]
+    assert read_details(database, batch, 0) == []
+    following = next_step(database, batch)
+    assert following is not None
+    assert (following.step, following.delay.total_seconds() <= 2) == (Step.DELIVER, True)
+    run_step(database, batch, Step.DELIVER, open_http(receipts_within="PT0.000001S"))
+    assert next_step(database, batch) is None
+    assert find_violations(database, batch.campaign) == []
+
+
+def test_a_run_waits_for_no_receipt_once_all_have_come(database: Database, open_http: Open) -> None:
+    batch = make_batch_to(database, "ann")
+    gateway = open_http(receipts_within="PT60S")
+    run_step(database, batch, Step.SUBMIT, gateway)
+    receipt = Receipt(0, 1, DELIVERED, batch.campaign.clock.now())
+    with step_context(database, batch).entry(Step.DELIVER, started_at=receipt.at) as written:
+        apply_receipts(written, [receipt])
+    run_step(database, batch, Step.DELIVER, gateway)
+    assert next_step(database, batch) is None
 
 
 def test_a_limited_number_of_requests_runs_at_the_same_time(
