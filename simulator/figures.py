@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
 from types import MappingProxyType
 
-from simulator.audience.problems import MobileProblem, Problem, RejectCause, Repair
+from simulator.audience.problems import Duplicate, MobileProblem, Problem, RejectCause, Repair
 from tracker.queries.latencies import DRIVER_LAG, SPANS, Latencies
 from tracker.queries.report import Report
 from tracker.status import Category, Reason, ReceiptVerdict, Step
@@ -61,6 +61,7 @@ LEDGER_FIGURES = frozenset(f"gateway.{name}" for name in _LEDGER_COUNTS)
 """Figures that the gateway's ledger counts; they never decrease."""
 
 REJECTS, REPAIRS, UNUSABLE_MOBILES = "rejects", "repairs", "unusable_mobiles"
+DUPLICATES = "duplicates"
 """Figures of the audience files of a run, and what their problems are named below."""
 
 IMPORT_FIGURES: Mapping[str, tuple[Problem, ...]] = MappingProxyType(
@@ -70,6 +71,7 @@ IMPORT_FIGURES: Mapping[str, tuple[Problem, ...]] = MappingProxyType(
             (REJECTS, tuple(RejectCause)),
             (REPAIRS, tuple(Repair)),
             (UNUSABLE_MOBILES, tuple(MobileProblem)),
+            (DUPLICATES, tuple(Duplicate)),
         )
         for name, problems in (
             (group, members),

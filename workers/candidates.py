@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import sqlalchemy as sa
@@ -11,6 +11,7 @@ from tracker.clock import Instant
 from tracker.organizations import Organization
 from tracker.record import allowance
 from tracker.record.catalog import Campaign
+from tracker.record.customers.same_address import read_duplicates
 from tracker.status import Step
 from tracker.store.database import Database
 from tracker.store.schema.catalog import customers
@@ -195,6 +196,10 @@ def load_candidates(
         with database.read() as connection:
             return allowance.count_recent_messages(connection, database, campaign, numbers, now)
 
+    duplicates: Collection[int] = ()
+    if step is Step.SUPPRESS and campaign.has_shared_addresses:
+        with database.read() as connection:
+            duplicates = read_duplicates(connection, database, campaign, numbers)
     recent = RecentMessages(count_recent)
     subscription = SUBSCRIBED if step is Step.SUPPRESS else None
     coupon = NO_COUPON if ServiceName.COUPON in answers else None
@@ -202,13 +207,18 @@ def load_candidates(
     exceptional: set[int] = set()
     for answer in answers.values():
         exceptional.update(answer.by_number, answer.failed)
-    return [
+    candidates = [
         _add_answers(
             Candidate(customer, campaign, subscription, recent, has_real_gateway, coupon), answers
         )
         if customer.number in exceptional
         else Candidate(customer, campaign, subscription, recent, has_real_gateway, coupon)
         for customer in loaded_customers
+    ]
+    if not duplicates:
+        return candidates
+    return [
+        candidate._replace(is_duplicate=candidate.number in duplicates) for candidate in candidates
     ]
 
 

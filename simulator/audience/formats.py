@@ -7,6 +7,7 @@ for any other file: a mapping file in TOML.
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -84,6 +85,17 @@ def _validate_targets(columns: dict[str, str]) -> dict[str, str]:
     return columns
 
 
+class DuplicatePolicy(StrEnum):
+    """What happens to customers whose address an earlier row of the file has.
+
+    SKIP: only the first customer gets the message.
+    SEND: each customer gets the message.
+    """
+
+    SKIP = "skip"
+    SEND = "send"
+
+
 class AudienceFormat(ScenarioSection):
     """The format of an audience file.
 
@@ -133,6 +145,9 @@ class AudienceFormat(ScenarioSection):
     ] = None
     """Share of the rows that may be left out. If more are, the run stops before anything is sent;
     default: 10 %, but at least one row."""
+    duplicates: Annotated[DuplicatePolicy, Field(examples=["send"])] = DuplicatePolicy.SKIP
+    """What happens if several rows have the same address on the campaign's channel: `skip` sends
+    the message to the first of them, `send` to each."""
 
 
 class AudienceSection(AudienceFormat):

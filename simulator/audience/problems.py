@@ -46,7 +46,14 @@ class MobileProblem(DescribedSlug):
     INVALID = "invalid", "not a valid number of its country, or more than one reading"
 
 
-Problem = RejectCause | Repair | MobileProblem
+class Duplicate(DescribedSlug):
+    """An address that an earlier row has, too. The customer is imported."""
+
+    EMAIL = "duplicate_email", "an email address that an earlier row has"
+    MOBILE = "duplicate_mobile", "a mobile number that an earlier row has"
+
+
+Problem = RejectCause | Repair | MobileProblem | Duplicate
 
 
 class ProblemCounts:
@@ -86,5 +93,9 @@ class ProblemCounts:
 
 
 PROBLEMS_BY_SLUG: Mapping[str, Problem] = MappingProxyType(
-    {str(problem): problem for group in (RejectCause, Repair, MobileProblem) for problem in group}
+    {
+        str(problem): problem
+        for group in (RejectCause, Repair, MobileProblem, Duplicate)
+        for problem in group
+    }
 )

@@ -14,7 +14,7 @@ from typing import TextIO
 
 from simulator.audience.formats import AudienceFile
 from simulator.audience.header import WrongHeader, parse_header, split_header
-from simulator.audience.problems import ProblemCounts, RejectCause, Repair
+from simulator.audience.problems import Duplicate, ProblemCounts, RejectCause, Repair
 from simulator.audience.row_parser import CustomerRecord, RowParser
 from simulator.audience.rows import (
     MAX_LINE_CHARACTERS,
@@ -51,18 +51,36 @@ class RejectedRow:
     text: str
 
 
+class DuplicateFinder:
+    """A finder of addresses that an earlier customer of the file has; it holds hashes only."""
+
+    def __init__(self) -> None:
+        self._seen: dict[Duplicate, set[int]] = {problem: set() for problem in Duplicate}
+
+    def find(self, customer: CustomerRecord) -> Iterator[Duplicate]:
+        """Yield which addresses of a customer an earlier one has."""
+        keys = {Duplicate.EMAIL: customer.email_key, Duplicate.MOBILE: customer.mobile_key}
+        for problem, key in keys.items():
+            if key is not None:
+                seen, key_hash = self._seen[problem], hash(key)
+                if key_hash in seen:
+                    yield problem
+                seen.add(key_hash)
+
+
 def read_customers(
     file: AudienceFile, counts: ProblemCounts
 ) -> Iterator[CustomerRecord | RejectedRow]:
     """Yield the rows of an audience file in order, without blank lines, and count their problems.
 
-    Only the ids are held in memory.
+    Only the ids, and hashes of the addresses, are held in memory.
 
     Raises:
         UsageError: the file can't be read, or its mapping or its header is wrong; raised for the
             first row.
     """
     first_line: dict[str, int] = {}
+    duplicates = DuplicateFinder()
     with _open_audience_file(file) as (rows, parser, encoding):
         for row in rows:
             if parser.is_repeated_header(row):
@@ -84,7 +102,7 @@ def read_customers(
                 text = row.text.removesuffix("\n").removesuffix("\r")
                 yield RejectedRow(row.line, error.cause, str(error), text)
             else:
-                for problem in problems:
+                for problem in (*problems, *duplicates.find(customer)):
                     counts.add(problem, row.line)
                 yield customer
 

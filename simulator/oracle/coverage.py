@@ -12,6 +12,7 @@ from simulator.audience.rejects import check_rejects
 from simulator.audience.row_parser import CustomerRecord
 from simulator.oracle.credit import predict_withheld
 from simulator.oracle.oracle import Oracle
+from simulator.oracle.persons import find_shared_persons
 from simulator.scenario.file import Scenario
 from simulator.scenario.plan import PlannedAudience, select_audience_campaigns
 from simulator.setup.census import AudienceScanner, ImportedAudience
@@ -55,12 +56,17 @@ def build_scenario_oracles(scenario: Scenario) -> list[Oracle]:
     """Return the oracles of a scenario's campaigns before anything of it is recorded."""
     audiences = {campaign.audience.owner: campaign.audience for campaign in scenario.campaigns}
     customers = {owner: _read_audience(scenario, audiences[owner]) for owner in audiences}
+    imported = {
+        owner: audience for owner, (_, audience) in customers.items() if audience is not None
+    }
+    persons = find_shared_persons(scenario.campaigns, imported)
     return [
         Oracle(
             campaign=campaign,
             scenario_campaigns=scenario.campaigns,
             size=customers[campaign.audience.owner][0],
             imported_audience=customers[campaign.audience.owner][1],
+            persons=persons,
         )
         for campaign in scenario.campaigns
     ]
@@ -73,7 +79,8 @@ def _read_audience(
     if isinstance(audience.source, int):
         return audience.source, None
     today = scenario.clock.begin_day()
-    scanner = AudienceScanner(select_audience_campaigns(scenario.campaigns, audience), today)
+    campaigns = select_audience_campaigns(scenario.campaigns, audience)
+    scanner = AudienceScanner(campaigns, today, audience.source.load_format().duplicates)
     counts = ProblemCounts()
     rows = read_customers(audience.source, counts)
     deque(scanner.scan(row for row in rows if isinstance(row, CustomerRecord)), maxlen=0)

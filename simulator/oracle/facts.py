@@ -186,12 +186,14 @@ def _read_limit_times(
     connection: Connection, campaigns: Sequence[RunCampaign]
 ) -> dict[str, LimitTimes]:
     """Read the times of campaigns to the same customers that span more than a limit's period."""
-    by_audience: defaultdict[int, list[RunCampaign]] = defaultdict(list)
+    groups: defaultdict[tuple[int, int | None], list[RunCampaign]] = defaultdict(list)
     for run_campaign in campaigns:
+        campaign = run_campaign.campaign
         if run_campaign.plan.organization.message_limit is not None:
-            by_audience[run_campaign.campaign.audience_id].append(run_campaign)
+            audience_id = None if campaign.has_shared_addresses else campaign.audience_id
+            groups[campaign.organization.id, audience_id].append(run_campaign)
     times: dict[str, LimitTimes] = {}
-    for group in by_audience.values():
+    for group in groups.values():
         if len(group) == 1:
             continue
         limit = group[0].plan.organization.message_limit

@@ -5,9 +5,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.oracle.outcomes import PredictedOutcomes
+from simulator.oracle.persons import MessageEffects
 from simulator.scenario.plan import PlannedCampaign
-from tracker.status import Status
 
 
 @dataclass(frozen=True)
@@ -30,12 +29,12 @@ class PredictedHistory:
     opted_out: NDArray[np.bool_]
     uncertain: NDArray[np.bool_]
 
-    def add_bounces(self, outcomes: PredictedOutcomes) -> "PredictedHistory":
-        """Return the history with the bounces of one more campaign."""
+    def add_bounces(self, effects: MessageEffects) -> "PredictedHistory":
+        """Return the history with the bounces of more messages."""
         return replace(
             self,
-            hard_bounces=self.hard_bounces + (outcomes.statuses == Status.HARD_BOUNCED),
-            soft_bounces=self.soft_bounces + (outcomes.statuses == Status.SOFT_BOUNCED),
+            hard_bounces=self.hard_bounces + effects.hard_bounces,
+            soft_bounces=self.soft_bounces + effects.soft_bounces,
         )
 
     def has_bounced_repeatedly(self, campaign: PlannedCampaign) -> NDArray[np.bool_]:

@@ -18,10 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulator.oracle.costs import NO_COSTS, MessageCosts, find_costs, sum_costs
+from simulator.oracle.customers import CustomerChunk
 from simulator.oracle.facts import NO_FACTS, RecordedFacts
 from simulator.oracle.outcomes import PredictedOutcomes
+from simulator.oracle.persons import NO_PERSONS, SharedPersons, find_shared_persons
 from simulator.oracle.prediction import AudiencePrediction
-from simulator.scenario.plan import PlannedCampaign, select_audience_campaigns
+from simulator.scenario.plan import PlannedCampaign
 from simulator.setup.census import ImportedAudience
 from simulator.setup.run import RunCampaign
 from tracker.status import Channel, Engagement, Reason
@@ -39,6 +41,7 @@ class Oracle:
         size: number of messages.
         imported_audience: what is known of the customers, if they come from a file.
         facts: what the oracle takes from the record; empty before a run.
+        persons: customers of the scenario's audience files who have the same address.
     """
 
     campaign: PlannedCampaign
@@ -46,6 +49,7 @@ class Oracle:
     size: int
     imported_audience: ImportedAudience | None = None
     facts: RecordedFacts = NO_FACTS
+    persons: SharedPersons = NO_PERSONS
 
     def predict(
         self, *, scarce_channels: Collection[Channel] = ()
@@ -60,7 +64,7 @@ class Oracle:
 
     def predict_engagement(self, first: int, count: int) -> dict[Engagement, NDArray[np.bool_]]:
         """Return which customers from `first` on engage how with a message that stays delivered."""
-        return self._predict_chunk(first, count).predict_engagement(self.campaign)
+        return self._predict_chunk(first, count).customers.predict_engagement(self.campaign)
 
     def count_sendable(self) -> tuple[int, int]:
         """Return how many messages only an allowance can block, and how many of them it must block.
@@ -85,7 +89,7 @@ class Oracle:
         for first, chunk in self._predict_chunks():
             charged = chunk.predict_outcomes(self.campaign).sent
             charged = charged | chunk.find_breaking(self.campaign)
-            all_costs = find_costs(self.campaign, self.imported_audience, first, chunk.count)
+            all_costs = find_costs(self.campaign, self.imported_audience, first, chunk.customers.count)
             costs += sum_costs(all_costs[charged])
         return costs
 
@@ -111,9 +115,12 @@ class Oracle:
     def _predict_chunk(
         self, first: int, count: int, scarce_channels: Collection[Channel] = ()
     ) -> AudiencePrediction:
-        campaigns = select_audience_campaigns(self.scenario_campaigns, self.campaign.audience)
         return AudiencePrediction(
-            campaigns, self.imported_audience, self.facts, first, count, scarce_channels
+            self.scenario_campaigns,
+            self.campaign.audience,
+            CustomerChunk(self.imported_audience, self.facts, first, count),
+            self.persons,
+            scarce_channels,
         )
 
 
@@ -122,6 +129,12 @@ def build_oracles(
 ) -> list[Oracle]:
     """Return the oracles of all campaigns of a run."""
     plans = [campaign.plan for campaign in campaigns]
+    audiences = {
+        campaign.plan.audience.owner: campaign.imported_audience
+        for campaign in campaigns
+        if campaign.imported_audience is not None
+    }
+    persons = find_shared_persons(plans, audiences)
     return [
         Oracle(
             campaign=campaign.plan,
@@ -129,6 +142,7 @@ def build_oracles(
             size=campaign.size,
             imported_audience=campaign.imported_audience,
             facts=facts,
+            persons=persons,
         )
         for campaign in campaigns
     ]

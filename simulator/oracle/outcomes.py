@@ -61,6 +61,13 @@ class PredictedOutcomes:
             rejections=np.zeros(count, np.int64),
         )
 
+    @classmethod
+    def unknown(cls, count: int) -> "PredictedOutcomes":
+        """Return the outcomes of messages of which nothing is known."""
+        outcomes = cls.not_sent(np.zeros(count, np.int8))
+        outcomes.uncertain[:] = True
+        return outcomes
+
     def __len__(self) -> int:
         return len(self.statuses)
 

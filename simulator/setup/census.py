@@ -3,12 +3,14 @@
 This module repeats the rules independently of the checks, because a run tests the checks.
 """
 
+import hashlib
 import io
 import json
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
+from enum import IntFlag
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,7 @@ import sqlalchemy as sa
 from numpy.typing import NDArray
 from sqlalchemy import Connection
 
+from simulator.audience.formats import DuplicatePolicy
 from simulator.audience.row_parser import CustomerRecord
 from simulator.forced import find_forced_outcome
 from simulator.scenario.plan import PlannedCampaign
@@ -35,8 +38,21 @@ MAX_COUNTED_BOUNCES = 32_767
 
 _HARD_BOUNCES, _SOFT_BOUNCES = "hard_bounces", "soft_bounces"
 _COUPON_EXPIRES, _TODAY = "coupon_expires", "today"
+_RESTRICTIONS, _SKIPS_DUPLICATES = "restrictions", "skips_duplicates"
 _RECORD_PREFIX, _COUPON_PREFIX, _COST_PREFIX = "record:", "coupon:", "cost:"
-"""Names of the arrays in a recorded census; the names of campaigns follow the prefixes."""
+_KEY_PREFIX = "key:"
+"""Names of the arrays in a recorded census; names of campaigns or channels follow the prefixes."""
+
+NO_KEY = 0
+"""Hash of an address that isn't compared."""
+
+
+class Restriction(IntFlag):
+    """What a customer's record says against messages, bounces apart."""
+
+    UNSUBSCRIBED_EMAIL = 1
+    UNSUBSCRIBED_SMS = 2
+    NDNC = 4
 
 
 @dataclass(frozen=True)
@@ -54,6 +70,10 @@ class ImportedAudience:
             its date apart.
         coupon_expires: last day of each customer's coupon.
         today: day on which the run begins.
+        restrictions: bits of `Restriction` that each customer's record has.
+        keys: by channel, a hash of each customer's address as it is compared; NO_KEY where it
+            isn't.
+        skips_duplicates: whether only the first customer with an address gets the message.
         costs: by campaign, the credit that the message to each customer costs, where it differs.
     """
 
@@ -63,13 +83,21 @@ class ImportedAudience:
     soft_bounces: NDArray[np.int16]
     coupon_expires: NDArray[np.int32]
     today: int
+    restrictions: NDArray[np.int8]
+    keys: Mapping[Channel, NDArray[np.uint64]]
+    skips_duplicates: bool
     costs: Mapping[str, NDArray[np.int16]] = field(default_factory=dict)
 
 
 class AudienceScanner:
     """A collector of the oracle's data while customers are imported for some campaigns."""
 
-    def __init__(self, campaigns: Sequence[PlannedCampaign], today: date) -> None:
+    def __init__(
+        self,
+        campaigns: Sequence[PlannedCampaign],
+        today: date,
+        duplicates: DuplicatePolicy = DuplicatePolicy.SKIP,
+    ) -> None:
         self._campaigns = campaigns
         self._today = today.toordinal()
         self._record_defects = {campaign.name: bytearray() for campaign in campaigns}
@@ -82,6 +110,9 @@ class AudienceScanner:
             if not isinstance(cost := make_customer_cost(campaign), int)
         }
         self._costs = {name: array("h") for name in self._cost_functions}
+        self._skips_duplicates = duplicates is DuplicatePolicy.SKIP
+        self._restrictions = bytearray()
+        self._keys = {channel: array("Q") for channel in Channel}
 
     def scan(self, customers: Iterable[CustomerRecord]) -> Iterator[CustomerRecord]:
         """Yield the customers unchanged and collect what the oracle needs of them."""
@@ -98,6 +129,9 @@ class AudienceScanner:
             self._expires.append(_find_last_day(customer) or NEVER_EXPIRES)
             self._hard_bounces.append(min(customer.hard_bounces_email, MAX_COUNTED_BOUNCES))
             self._soft_bounces.append(min(customer.soft_bounces_email, MAX_COUNTED_BOUNCES))
+            self._restrictions.append(_find_restrictions(customer))
+            self._keys[Channel.EMAIL].append(_hash_key(customer.email_key))
+            self._keys[Channel.SMS].append(_hash_key(customer.mobile_key))
             yield customer
 
     def build_imported_audience(self) -> ImportedAudience:
@@ -109,6 +143,9 @@ class AudienceScanner:
             np.array(self._soft_bounces, np.int16),
             np.array(self._expires, np.int32),
             self._today,
+            np.frombuffer(self._restrictions, np.int8),
+            {channel: np.array(hashes, np.uint64) for channel, hashes in self._keys.items()},
+            self._skips_duplicates,
             {name: np.array(costs, np.int16) for name, costs in self._costs.items()},
         )
 
@@ -121,6 +158,9 @@ def record_census(connection: Connection, audience_id: int, imported: ImportedAu
         _SOFT_BOUNCES: imported.soft_bounces,
         _COUPON_EXPIRES: imported.coupon_expires,
         _TODAY: np.array(imported.today),
+        _RESTRICTIONS: imported.restrictions,
+        _SKIPS_DUPLICATES: np.array(imported.skips_duplicates),
+        **{_KEY_PREFIX + channel: hashes for channel, hashes in imported.keys.items()},
         **{_RECORD_PREFIX + name: codes for name, codes in imported.record_defects.items()},
         **{_COUPON_PREFIX + name: codes for name, codes in imported.coupon_defects.items()},
         **{_COST_PREFIX + name: costs for name, costs in imported.costs.items()},
@@ -139,7 +179,7 @@ def load_census(connection: Connection, audience_id: int) -> ImportedAudience:
     """
     query = sa.select(audience_census.c.content).where(audience_census.c.audience_id == audience_id)
     with np.load(io.BytesIO(connection.scalars(query).one()), allow_pickle=False) as arrays:
-        if not {_COUPON_EXPIRES, _TODAY} <= set(arrays):
+        if not {_COUPON_EXPIRES, _TODAY, _RESTRICTIONS} <= set(arrays):
             raise UsageError(
                 "the run's audience file was imported by an earlier version of sendtrace;"
                 " run the scenario again"
@@ -152,6 +192,9 @@ def load_census(connection: Connection, audience_id: int) -> ImportedAudience:
             coupon_expires=arrays[_COUPON_EXPIRES],
             today=int(arrays[_TODAY]),
             costs=_select_arrays(arrays, _COST_PREFIX),
+            restrictions=arrays[_RESTRICTIONS],
+            keys={channel: arrays[_KEY_PREFIX + channel] for channel in Channel},
+            skips_duplicates=bool(arrays[_SKIPS_DUPLICATES]),
         )
 
 
@@ -193,6 +236,21 @@ def _find_record_defect(customer: CustomerRecord, campaign: PlannedCampaign) -> 
         return Reason.GATEWAY_CONFIGURATION
     forced = find_forced_outcome(campaign.channel, address)
     return NO_DEFECT if forced is None else -forced
+
+
+def _find_restrictions(customer: CustomerRecord) -> int:
+    return (
+        Restriction.UNSUBSCRIBED_EMAIL * customer.unsubscribed_email
+        + Restriction.UNSUBSCRIBED_SMS * customer.unsubscribed_sms
+        + Restriction.NDNC * customer.ndnc
+    )
+
+
+def _hash_key(key: str | None) -> int:
+    """Return a number of 64 bits for an address as it is compared."""
+    if key is None:
+        return NO_KEY
+    return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest()) or 1
 
 
 def _find_coupon_defect(customer: CustomerRecord) -> int:

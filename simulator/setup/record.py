@@ -25,6 +25,7 @@ from tracker.clock import SystemClock, to_iso_8601, to_microseconds
 from tracker.errors import UsageError
 from tracker.organizations import ChannelSettings
 from tracker.record import catalog, registration
+from tracker.record.customers.shared_addresses import record_shared_addresses
 from tracker.status import Channel
 from tracker.store.database import Database
 
@@ -51,6 +52,9 @@ def record_run(
     folder = create_run_folder(home, run_id)
     recorder = _RunRecorder(database, scenario, run_id, folder, progress)
     with _give_up_on_failure(database, run_id), keep_alive(database, run_id, resumes=0):
+        for campaign in scenario.campaigns:
+            recorder.record_customers(campaign)
+        recorder.record_shared_addresses()
         campaigns = tuple(recorder.record_campaign(campaign) for campaign in scenario.campaigns)
     return Run(
         id=run_id,
@@ -121,10 +125,25 @@ class _RunRecorder:
         self._gateways: dict[str, int] = {}
         self._series: set[tuple[int, str]] = set()
         self._audiences: dict[str, _RecordedAudience] = {}
+        self._importing_organizations: set[int] = set()
+        self._skipping_audiences: set[int] = set()
         self.imports: list[AudienceImport] = []
 
+    def record_customers(self, plan: PlannedCampaign) -> None:
+        """Record a campaign's organization and its audience."""
+        self._record_audience(plan.audience, self._record_organization(plan))
+
+    def record_shared_addresses(self) -> None:
+        """Record which imported customers have the same address, once all customers are recorded.
+
+        Generated customers are persons of their own.
+        """
+        for organization_id in sorted(self._importing_organizations):
+            with self._database.write() as connection:
+                record_shared_addresses(connection, organization_id, self._skipping_audiences)
+
     def record_campaign(self, plan: PlannedCampaign) -> RunCampaign:
-        """Record a campaign with its organization, gateway, coupon series and audience."""
+        """Record a campaign with its gateway and coupon series."""
         organization_id = self._record_organization(plan)
         gateway_id = self._record_gateway(plan)
         self._record_coupon_series(plan, organization_id)
@@ -247,6 +266,10 @@ class _RunRecorder:
                 if isinstance(audience.source, int)
                 else self._import_audience(audience, audience_id, audience.source)
             )
+            if recorded.imported_audience is not None:
+                self._importing_organizations.add(organization_id)
+                if recorded.imported_audience.skips_duplicates:
+                    self._skipping_audiences.add(audience_id)
             with self._database.write() as connection:
                 registration.record_audience_size(connection, audience_id, recorded.size)
             self._audiences[audience.owner] = recorded
@@ -274,6 +297,7 @@ class _RunRecorder:
         scanner = AudienceScanner(
             select_audience_campaigns(self._scenario.campaigns, audience),
             self._scenario.clock.begin_day(),
+            file.load_format().duplicates,
         )
         with RejectFile(rejects_path) as rejects:
             counts = import_customers(

@@ -15,10 +15,11 @@ from sqlalchemy import Connection
 
 from tracker.clock import Instant
 from tracker.record.catalog import Campaign
+from tracker.record.customers.same_address import read_recipients
 from tracker.record.predicates import is_of_recorded_batch
 from tracker.status import OPT_OUTS, Engagement, Status, Step
 from tracker.store.database import Database
-from tracker.store.schema.catalog import batches, campaigns
+from tracker.store.schema.catalog import batches
 from tracker.store.schema.engagement import engagements
 from tracker.store.schema.messages import transitions
 from tracker.store.schema.work import steps
@@ -98,34 +99,46 @@ def read_customer_history(
     connection: Connection, database: Database, campaign: Campaign, numbers: Sequence[int]
 ) -> CustomerHistory:
     """Return what happened to some customers in all campaigns on the campaign's channel."""
-    query = sa.select(campaigns.c.id, campaigns.c.attempts).where(
-        campaigns.c.audience_id == campaign.audience_id, campaigns.c.channel == campaign.channel
-    )
+    recipients = read_recipients(connection, database, campaign, numbers)
+    siblings = [
+        *recipients.find_siblings(connection, channel=campaign.channel, including_itself=True)
+    ]
     outcomes: defaultdict[int, list[_Outcome]] = defaultdict(list)
     opt_outs: defaultdict[int, list[_OptOut]] = defaultdict(list)
-    for campaign_id, attempts in connection.execute(query).all():
+    for sibling in siblings:
         bounced = _outcomes_query(
-            database, campaign_id, Status.HARD_BOUNCED, range(1, attempts + 1), numbers
+            database,
+            sibling.id,
+            Status.HARD_BOUNCED,
+            range(1, sibling.attempts + 1),
+            sibling.numbers,
         ).union_all(
-            _outcomes_query(database, campaign_id, Status.SOFT_BOUNCED, [attempts], numbers)
+            _outcomes_query(
+                database, sibling.id, Status.SOFT_BOUNCED, [sibling.attempts], sibling.numbers
+            )
         )
-        for number, status, recorded_at in connection.execute(bounced):
-            outcomes[number].append(_Outcome(recorded_at, Status(status)))
-        for number, is_spam, recorded_at in connection.execute(
-            _opt_outs_query(database, campaign_id, numbers)
-        ):
-            opt_outs[number].append(_OptOut(recorded_at, is_spam))
-    softly = [
+        for sent, status, recorded_at in connection.execute(bounced):
+            for number in sibling.find_customers(sent):
+                outcomes[number].append(_Outcome(recorded_at, Status(status)))
+        opted_out = _opt_outs_query(database, sibling.id, sibling.numbers)
+        for sent, is_spam, recorded_at in connection.execute(opted_out):
+            for number in sibling.find_customers(sent):
+                opt_outs[number].append(_OptOut(recorded_at, is_spam))
+    softly = {
         number
         for number, events in outcomes.items()
         if any(event.status is Status.SOFT_BOUNCED for event in events)
-    ]
-    for campaign_id, attempts in connection.execute(query).all() if softly else ():
+    }
+    for sibling in siblings if softly else ():
+        sent_to_them = [
+            sent for sent in sibling.numbers if not softly.isdisjoint(sibling.find_customers(sent))
+        ]
         delivered = _outcomes_query(
-            database, campaign_id, Status.DELIVERED, range(1, attempts + 1), softly
+            database, sibling.id, Status.DELIVERED, range(1, sibling.attempts + 1), sent_to_them
         )
-        for number, status, recorded_at in connection.execute(delivered):
-            outcomes[number].append(_Outcome(recorded_at, Status(status)))
+        for sent, status, recorded_at in connection.execute(delivered):
+            for number in softly.intersection(sibling.find_customers(sent)):
+                outcomes[number].append(_Outcome(recorded_at, Status(status)))
     return CustomerHistory(
         {number: sorted(events) for number, events in outcomes.items()},
         {number: sorted(events) for number, events in opt_outs.items()},
@@ -187,7 +200,7 @@ def _opt_outs_query(
 
 @dataclass(frozen=True)
 class DispatchHistory:
-    """The messages of other campaigns to customers of an audience, by customer number."""
+    """The messages of other campaigns to customers of an audience and to their addresses."""
 
     dispatches: Mapping[int, Sequence[_Dispatch]]
     period: int
@@ -210,15 +223,11 @@ def read_dispatch_history(
     numbers: Sequence[int],
     period: int,
 ) -> DispatchHistory:
-    """Return the messages that other campaigns dispatched to some customers of the audience."""
-    siblings = connection.scalars(
-        sa.select(campaigns.c.id).where(
-            campaigns.c.audience_id == campaign.audience_id, campaigns.c.id != campaign.id
-        )
-    ).all()
+    """Return the messages that other campaigns dispatched to some customers and their addresses."""
+    recipients = read_recipients(connection, database, campaign, numbers)
     dispatches: defaultdict[int, list[_Dispatch]] = defaultdict(list)
     ended, ending_steps = transitions.alias("ended"), steps.alias("ending_steps")
-    for sibling in siblings:
+    for sibling in recipients.find_siblings(connection):
         query = (
             sa.select(
                 transitions.c.number,
@@ -230,7 +239,7 @@ def read_dispatch_history(
             .outerjoin(
                 ended,
                 sa.and_(
-                    ended.c.campaign_id == sibling,
+                    ended.c.campaign_id == sibling.id,
                     ended.c.status == Status.NOT_SENT,
                     ended.c.attempt == 0,
                     ended.c.number == transitions.c.number,
@@ -238,12 +247,13 @@ def read_dispatch_history(
             )
             .outerjoin(ending_steps, ending_steps.c.id == ended.c.step_id)
             .where(
-                transitions.c.campaign_id == sibling,
+                transitions.c.campaign_id == sibling.id,
                 transitions.c.status == Status.ABOUT_TO_BE_SENT,
                 transitions.c.attempt == 0,
-                database.in_list(transitions.c.number, numbers),
+                database.in_list(transitions.c.number, sibling.numbers),
             )
         )
-        for number, *values in connection.execute(query):
-            dispatches[number].append(_Dispatch(*values))
+        for sent, *values in connection.execute(query):
+            for number in sibling.find_customers(sent):
+                dispatches[number].append(_Dispatch(*values))
     return DispatchHistory(dispatches, period)

@@ -4,6 +4,7 @@ Both are exact, however many campaigns run at once: a hand-over locks the organi
 counts, and keeps the lock until the hand-over is recorded.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 
@@ -12,9 +13,10 @@ from sqlalchemy import Connection
 
 from tracker.clock import Instant, to_microseconds
 from tracker.record.catalog import Campaign
+from tracker.record.customers.same_address import read_recipients
 from tracker.status import Status
 from tracker.store.database import Database
-from tracker.store.schema.catalog import campaigns, organizations
+from tracker.store.schema.catalog import organizations
 from tracker.store.schema.integers import MAX_INTEGER
 from tracker.store.schema.messages import message_segments, transitions
 
@@ -94,33 +96,30 @@ def count_recent_messages(
 ) -> Mapping[int, int]:
     """Return how many messages of other campaigns customers got in the limit's period before `now`.
 
-    Only campaigns to the same audience count. Messages that ended before the gateway don't, and
-    customers without a message are left out.
+    Messages to the same customer count, and messages to an address that the customer has, too.
+    Messages that ended before the gateway don't, and customers without a message are left out.
 
     Messages after `now` count too, since clocks of workers may differ.
     """
     period = timedelta(days=campaign.organization.message_limit_days)
-    siblings = connection.scalars(
-        sa.select(campaigns.c.id).where(
-            campaigns.c.audience_id == campaign.audience_id, campaigns.c.id != campaign.id
-        )
-    ).all()
-    counts: dict[int, int] = {}
+    counts: Counter[int] = Counter()
     ended_transitions = transitions.alias("ended")
-    for sibling in siblings:  # one query each, which the index answers whatever the planner assumes
+    recipients = read_recipients(connection, database, campaign, numbers)
+    # One query each, which the index answers whatever the planner assumes.
+    for sibling in recipients.find_siblings(connection):
         ended = sa.select(ended_transitions.c.number).where(
-            ended_transitions.c.campaign_id == sibling,
+            ended_transitions.c.campaign_id == sibling.id,
             ended_transitions.c.status == Status.NOT_SENT,
             ended_transitions.c.attempt == 0,
         )
         handed_over = sa.select(transitions.c.number).where(
-            transitions.c.campaign_id == sibling,
+            transitions.c.campaign_id == sibling.id,
             transitions.c.status == Status.ABOUT_TO_BE_SENT,
             transitions.c.attempt == 0,
-            database.in_list(transitions.c.number, numbers),
+            database.in_list(transitions.c.number, sibling.numbers),
             transitions.c.at > now - to_microseconds(period),
             ~ended.where(ended_transitions.c.number == transitions.c.number).exists(),
         )
-        for number in connection.scalars(handed_over).all():
-            counts[number] = counts.get(number, 0) + 1
+        for number in connection.scalars(handed_over):
+            counts.update(sibling.find_customers(number))
     return counts

@@ -26,6 +26,7 @@ from tracker.store.schema.catalog import (
     gateways,
     organizations,
     runs,
+    shared_addresses,
 )
 from tracker.text import suggest_similar
 
@@ -63,6 +64,7 @@ class Campaign:
         message: templates of the message, as JSON text for `workers.message.source`.
         channel_settings: the organization's settings for the channel.
         keeps_suppressions: whether it adds to the suppression list of its organization.
+        has_shared_addresses: whether other customers of the organization have the same addresses.
     """
 
     id: int
@@ -99,6 +101,7 @@ class Campaign:
     message: str = "{}"
     channel_settings: ChannelSettings = DEFAULT_CHANNEL_SETTINGS
     keeps_suppressions: bool = False
+    has_shared_addresses: bool = False
 
     def rule_settings(self, name: str) -> Mapping[str, Any]:
         """Return the settings of a rule, the table `[rules.NAME]` of the scenario; empty if none.
@@ -162,13 +165,11 @@ _CAMPAIGN_QUERY = (
         gateways.c.unconfirmed_after,
         coupon_series.c.name.label("series"),
         coupon_series.c.active.label("series_active"),
-        runs.c.seed,
-        runs.c.started_at,
-        runs.c.clock_start,
-        runs.c.speed,
-        runs.c.ahead,
-        runs.c.rules,
-        runs.c.defer_at_most,
+        *(runs.c[name] for name in ("seed", "started_at", "clock_start", "speed", "ahead")),
+        *(runs.c[name] for name in ("rules", "defer_at_most")),
+        sa.exists()
+        .where(shared_addresses.c.audience_id == campaigns.c.audience_id)
+        .label("has_shared_addresses"),
     )
     .join(organizations, organizations.c.id == campaigns.c.organization_id)
     .join(gateways, gateways.c.id == campaigns.c.gateway_id)
@@ -314,6 +315,7 @@ def _campaign_from_row(row: Row[Any]) -> Campaign:
         message=row.message,
         channel_settings=channel_settings,
         keeps_suppressions=row.keeps_suppressions,
+        has_shared_addresses=row.has_shared_addresses,
     )
 
 

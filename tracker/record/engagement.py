@@ -19,6 +19,7 @@ from sqlalchemy import Connection
 
 from tracker.clock import Instant, to_microseconds
 from tracker.record.catalog import Campaign
+from tracker.record.customers.changes import set_customer_flag
 from tracker.record.journal import Entry
 from tracker.record.predicates import (
     is_of_batch,
@@ -28,7 +29,7 @@ from tracker.record.predicates import (
 )
 from tracker.status import IMPLIED_ENGAGEMENTS, OPT_OUTS, Channel, Engagement, Status
 from tracker.store.database import Database
-from tracker.store.schema.catalog import batches, campaigns, customers
+from tracker.store.schema.catalog import batches, campaigns
 from tracker.store.schema.engagement import (
     engaged_then_bounced,
     engagement_days,
@@ -215,17 +216,7 @@ def opt_out_customers(
     kinds_by_flag = {"unsubscribed": OPT_OUTS, "marked_spam": {Engagement.SPAM}}
     for flag, kinds in kinds_by_flag.items():
         numbers = sorted({event.number for event in events if event.kind in kinds})
-        column = customers.c[f"{flag}_{campaign.channel}"]
-        if numbers:
-            connection.execute(
-                sa.update(customers)
-                .where(
-                    customers.c.audience_id == campaign.audience_id,
-                    database.in_list(customers.c.number, numbers),
-                    column.is_(sa.false()),
-                )
-                .values({column: True})
-            )
+        set_customer_flag(database, connection, campaign, flag, numbers)
 
 
 def has_message(*conditions: sa.ColumnElement[bool]) -> sa.ColumnElement[bool]:

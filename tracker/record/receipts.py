@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from tracker.clock import Instant, to_run_microseconds
+from tracker.record.customers.changes import update_bounce_counts
 from tracker.record.details import TransitionDetail
 from tracker.record.due import DueKind, mark_due
 from tracker.record.engagement import count_outcome
@@ -27,7 +28,6 @@ from tracker.status import (
     ReceiptVerdict,
     Status,
 )
-from tracker.store.schema.catalog import customers
 from tracker.store.schema.messages import messages, refused_receipts, transitions
 
 OUTCOME_STATUSES = LEGAL_TRANSITIONS[Status.IN_GATEWAY]
@@ -282,32 +282,3 @@ def count_refused_receipts(
     for campaign_id, verdict, count in connection.execute(query):
         counts[campaign_id][ReceiptVerdict(verdict)] = count
     return counts
-
-
-def update_bounce_counts(
-    entry: Entry, status: Status, attempt: int, numbers: Sequence[int]
-) -> None:
-    """Update the bounce counts of the customers whose messages an entry has just moved.
-
-    A hard bounce counts, and a soft bounce on the last attempt. A delivery resets the soft bounces.
-
-    Args:
-        status: the status that the messages moved to.
-        numbers: the moved messages, each of which so counts once.
-    """
-    campaign = entry.batch.campaign
-    hard = customers.c[f"hard_bounces_{campaign.channel}"]
-    soft = customers.c[f"soft_bounces_{campaign.channel}"]
-    update = sa.update(customers).where(
-        customers.c.audience_id == campaign.audience_id,
-        entry.database.in_list(customers.c.number, numbers),
-    )
-    if status is Status.HARD_BOUNCED:
-        update = update.values({hard: hard + 1})
-    elif status is Status.SOFT_BOUNCED and attempt >= campaign.attempts:
-        update = update.values({soft: soft + 1})
-    elif status is Status.DELIVERED:
-        update = update.where(soft > 0).values({soft: 0})
-    else:
-        return
-    entry.connection.execute(update)

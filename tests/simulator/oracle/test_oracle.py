@@ -346,7 +346,7 @@ def test_predictions_for_imported_customers_are_the_verdicts_of_the_checks(
         pytest.param(
             Channel.EMAIL,
             "anna",
-            -ForcedOutcome.BOUNCE,
+            -ForcedOutcome.MALFORMED,
             in_status(Status.HARD_BOUNCED),
             id="malformed",
         ),
@@ -432,7 +432,9 @@ def test_predictions_do_not_depend_on_their_chunks(
         dict.fromkeys(["spring", "later"], defects),
         dict.fromkeys(["spring", "later"], coupons),
     )
-    audience = ImportedAudience(*by_name, hard, soft, last_days, 9) if imported else None
+    keys = {channel: np.zeros(100, np.uint64) for channel in Channel}
+    records = (*by_name, hard, soft, last_days, 9, np.zeros(100, np.int8), keys, True)
+    audience = ImportedAudience(*records) if imported else None
     for planned in scenario.campaigns:
         oracle = Oracle(
             campaign=planned,
