@@ -5,7 +5,7 @@ from itertools import chain
 
 from simulator.audience.cleaning import EMPTY_WORDS
 from simulator.audience.columns import COLUMN_DESCRIPTIONS, CUSTOM_COLUMN_DESCRIPTION
-from simulator.audience.problems import MobileProblem, RejectCause, Repair
+from simulator.audience.problems import Duplicate, MobileProblem, RejectCause, Repair
 from simulator.forced import FORCED_OUTCOME_DOMAIN, OUTCOME_BY_MOBILE, ForcedOutcome
 
 _FORCED_DESCRIPTIONS: Mapping[ForcedOutcome, str] = {
@@ -28,7 +28,13 @@ _FORCED_DESCRIPTIONS: Mapping[ForcedOutcome, str] = {
 
 def audience_reference() -> str:
     """Return docs/audience-file.md."""
-    parts = (_column_lines(), _problem_lines(), _mobile_lines(), _forced_outcome_lines())
+    parts = (
+        _column_lines(),
+        _problem_lines(),
+        _mobile_lines(),
+        _duplicate_lines(),
+        _forced_outcome_lines(),
+    )
     return "\n".join(chain.from_iterable(parts)) + "\n"
 
 
@@ -101,6 +107,30 @@ prefix. Otherwise, the customer is imported without a number, and an SMS to the 
 |---|---|"""
     for problem in MobileProblem:
         yield f"| `unusable_mobiles.{problem}` | {problem.meaning} |"
+
+
+def _duplicate_lines() -> Iterator[str]:
+    yield """
+## Customers with the same address
+
+Customers of an organization with the same email address, or the same mobile number, are one person
+on that channel. If one of them has unsubscribed or is on the National Do Not Call list, all get no
+messages. They have the most bounces that one of them has. That holds for all files of a scenario
+and during the run: what the person does with one message counts for the next. The message limit
+counts messages to the address.
+
+Addresses are compared without regard to case, and domains in their ASCII form. A tag is a part of
+the address: `ana+news@example.com` isn't `ana@example.com`. Generated customers, malformed
+addresses and recipients that force an outcome are never compared.
+
+If several rows have the address, only the first of them gets the message. The others are Not Sent
+with the reason `duplicate_recipient`. Each row gets it with `duplicates = "send"` in the table of
+the audience: `audience = { file = "customers.csv", duplicates = "send" }`.
+
+| figure | rows |
+|---|---|"""
+    for problem in Duplicate:
+        yield f"| `duplicates.{problem}` | {problem.meaning} |"
 
 
 def _forced_outcome_lines() -> Iterator[str]:

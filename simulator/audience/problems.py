@@ -49,8 +49,8 @@ class MobileProblem(DescribedSlug):
 class Duplicate(DescribedSlug):
     """An address that an earlier row has, too. The customer is imported."""
 
-    EMAIL = "duplicate_email", "an email address that an earlier row has"
-    MOBILE = "duplicate_mobile", "a mobile number that an earlier row has"
+    EMAIL = "same_email", "an email address that an earlier row has"
+    MOBILE = "same_mobile", "a mobile number that an earlier row has"
 
 
 Problem = RejectCause | Repair | MobileProblem | Duplicate

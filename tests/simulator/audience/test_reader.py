@@ -11,7 +11,14 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from simulator.audience.formats import AudienceFile, AudienceSection
-from simulator.audience.problems import MobileProblem, Problem, ProblemCounts, RejectCause, Repair
+from simulator.audience.problems import (
+    Duplicate,
+    MobileProblem,
+    Problem,
+    ProblemCounts,
+    RejectCause,
+    Repair,
+)
 from simulator.audience.reader import RejectedRow, read_customers
 from simulator.audience.row_parser import MAX_ID_CHARACTERS, CustomerRecord
 from simulator.audience.rows import MAX_CELL_CHARACTERS, MAX_LINE_CHARACTERS, MAX_ROW_LINES
@@ -111,6 +118,26 @@ def test_addresses_and_numbers_have_keys_unless_they_are_never_compared(
     [customer] = rows_of(path, f"customer_id,email,mobile,region\nC1,{email},{mobile},GB\n")
     assert isinstance(customer, CustomerRecord)
     assert (customer.email_key, customer.mobile_key) == keys
+
+
+def test_rows_with_the_address_of_an_earlier_row_are_counted(path: Path) -> None:
+    counts = ProblemCounts()
+    rows = rows_of(
+        path,
+        "customer_id,email,mobile\n"
+        "A1,ana@example.com,+447700900123\n"
+        "A2,ANA@example.com,\n"
+        "A3,ana@Example.com,+44 7700 900123\n"
+        "A4,bounce@simulator.example,+61491570156\n"
+        "A5,bounce@simulator.example,+61491570156\n"
+        "A6,ana,12\n"
+        "A7,ana,12\n",
+        counts,
+    )
+    assert len(rows) == counts.customers == 7
+    duplicates = {problem: counts.by_problem[problem] for problem in Duplicate}
+    assert duplicates == {Duplicate.EMAIL: 2, Duplicate.MOBILE: 1}
+    assert counts.first_lines[Duplicate.EMAIL] == 3
 
 
 @pytest.mark.parametrize(

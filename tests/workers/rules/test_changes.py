@@ -64,7 +64,7 @@ def test_a_setting_changes_its_value(
         ({"settings": ["requires=coupon,bogus"]}, "unknown requirement 'bogus'; expected coupon"),
         ({"settings": ["enabled=perhaps"]}, "expected true or false"),
         ({"without": ["unsubscribe"]}, "unknown check; did you mean unsubscribed"),
-        ({"without": ["zzz"]}, "unknown check; expected one of 19, such as"),
+        ({"without": ["zzz"]}, "unknown check; expected one of 20, such as"),
         ({"extra": ["nowhere"]}, "--with nowhere: expected MODULE:FUNCTION"),
         ({"extra": ["nowhere:at_all"]}, "--with nowhere:at_all: import failed"),
         ({"extra": [f"{THIS_MODULE}:NOT_A_CHECK"]}, "got str; expected a function decorated"),
