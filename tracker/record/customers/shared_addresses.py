@@ -6,10 +6,9 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
+from tracker.record.suppressions.changes import KEY_COLUMNS
 from tracker.status import Channel
 from tracker.store.schema.catalog import audiences, customers, shared_addresses
-
-_KEYS = {Channel.EMAIL: customers.c.email_key, Channel.SMS: customers.c.mobile_key}
 
 
 def record_shared_addresses(
@@ -43,7 +42,7 @@ def _shared_addresses_query(
     channel: Channel, organization_id: int, skipping: Collection[int]
 ) -> sa.Select[Any]:
     """Return a query for the rows of a channel. The numbers of its addresses count from 1."""
-    key = _KEYS[channel]
+    key = KEY_COLUMNS[channel]
     audience_ids = sa.select(audiences.c.id).where(audiences.c.organization_id == organization_id)
     is_compared = sa.and_(customers.c.audience_id.in_(audience_ids), key.is_not(None))
     shared_keys = (
