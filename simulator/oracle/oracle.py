@@ -89,7 +89,8 @@ class Oracle:
         for first, chunk in self._predict_chunks():
             charged = chunk.predict_outcomes(self.campaign).sent
             charged = charged | chunk.find_breaking(self.campaign)
-            all_costs = find_costs(self.campaign, self.imported_audience, first, chunk.customers.count)
+            count = chunk.customers.count
+            all_costs = find_costs(self.campaign, self.imported_audience, first, count)
             costs += sum_costs(all_costs[charged])
         return costs
 
