@@ -17,12 +17,7 @@ from simulator.audience.columns import IGNORED, TARGETS, is_target
 from simulator.audience.countries import parse_country
 from simulator.audience.values import DateOrder
 from simulator.validation_errors import format_validation_errors, parse_table
-from simulator.values import (
-    ScenarioSection,
-    format_value,
-    parse_share,
-    validate_text,
-)
+from simulator.values import ScenarioSection, Title, format_value, parse_share, validate_text
 from tracker.errors import UsageError
 from tracker.text import suggest_similar
 from workers.mobile import NumberRule
@@ -163,6 +158,8 @@ class AudienceSection(AudienceFormat):
         Field(examples=["crm.mapping.toml"]),
     ] = None
     """Mapping file beside the scenario file, as `sendtrace audience inspect` writes it."""
+    title: Annotated[Title | None, Field(examples=["Kunden in Köln"])] = None
+    """What people read instead of the file's name, in any script."""
 
 
 @dataclass(frozen=True)

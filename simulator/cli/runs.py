@@ -33,7 +33,7 @@ DEFAULT_RUN_COUNT = 20
 
 COLUMNS = (
     "run", "started", "scenario", "seed", "messages", "seconds", "throughput", "to_gateway_p95",
-    "state", "result",
+    "state", "result", "titles",
 )  # fmt: skip
 
 

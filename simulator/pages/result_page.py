@@ -18,6 +18,7 @@ from tracker.output.report_lines import (
     SHARES_MEANING,
     ReportLine,
     balance_line,
+    describe_titles,
     format_origin_time,
     report_lines,
 )
@@ -39,6 +40,7 @@ class CampaignPageSection(NamedTuple):
     """A campaign's report, its balance, and its check against the prediction."""
 
     report: Report
+    titles: str
     as_of: str
     lines: list[ReportLine]
     balance: str
@@ -150,6 +152,7 @@ def _campaign_sections(result: RunResult) -> Iterator[CampaignPageSection]:
     for report, prediction_check in zip(result.reports, result.prediction_checks, strict=True):
         yield CampaignPageSection(
             report,
+            describe_titles(report),
             format_origin_time(report.origin, zone),
             list(report_lines(report, zone)),
             balance_line(report),

@@ -26,7 +26,7 @@ _WEB_ADDRESS = re.compile(r"https?://[!-;=?-~][ !-;=?-~]*", re.ASCII)
 
 
 def _validate_unsubscribe_url(url: str) -> str:
-    if not _WEB_ADDRESS.match(url) or len(url) > MAX_UNSUBSCRIBE_LENGTH:
+    if not _WEB_ADDRESS.fullmatch(url) or len(url) > MAX_UNSUBSCRIBE_LENGTH:
         raise ValueError(
             f"got {format_value(url)}; expected an address like https://shop.example/leave, up to"
             f" {MAX_UNSUBSCRIBE_LENGTH} characters in ASCII"

@@ -24,7 +24,7 @@ from simulator.scenario.references import (
     find_organization,
     find_owner,
 )
-from simulator.scenario.sections import CampaignSection
+from simulator.scenario.sections import CampaignSection, GeneratedSection, SameAs
 from simulator.scenario.tables import ScenarioFile
 from simulator.world.behaviour import EngagementRates
 from simulator.world.services import SIMULATED_SERVICES_KIND, SimulatedServicesSettings
@@ -43,6 +43,7 @@ class PlannedAudience:
         owner: name of the first campaign that uses the audience; seeds the draws of its customers.
         source: number of customers to generate, or the audience file to import.
         label: description of the source for the record.
+        title: what people read instead, if the audience has a title.
         defects: share of generated customers to plant each defect in, by the slug of its reason.
         requires: requirements of all campaigns that use the audience, in the order of the file.
     """
@@ -50,6 +51,7 @@ class PlannedAudience:
     owner: str
     source: int | AudienceFile
     label: str
+    title: str | None
     defects: Mapping[str, float]
     requires: tuple[str, ...]
 
@@ -233,7 +235,7 @@ def _plan_audience(
 ) -> PlannedAudience:
     source: int | AudienceFile
     match owner.audience:
-        case int(source):
+        case int(source) | GeneratedSection(customers=source):
             label = f"generated for {owner.name}"
         case AudienceSection() as section:
             source, label = AudienceFile.in_folder(folder, section), section.file
@@ -241,6 +243,7 @@ def _plan_audience(
         owner=owner.name,
         source=source,
         label=label,
+        title=None if isinstance(owner.audience, int | SameAs) else owner.audience.title,
         defects=owner.defects,
         requires=tuple(
             requirement

@@ -24,7 +24,7 @@ def find_owner(file: ScenarioFile, campaign: CampaignSection) -> CampaignSection
     campaigns_by_name = {other.name: other for other in file.campaigns}
     while campaign.same_as is not None:
         campaign = campaigns_by_name[campaign.same_as]
-    if isinstance(campaign.audience, int):
+    if campaign.is_generated:
         return campaign
     return next(
         other
@@ -92,7 +92,7 @@ def check_gateways(file: ScenarioFile, owners: Mapping[str, CampaignSection]) ->
                 f"campaigns[{index}].channel: got {campaign.channel}; the gateway {kind} doesn't"
                 " support it"
             )
-        if gateway.reaches_people and isinstance(owners[campaign.name].audience, int):
+        if gateway.reaches_people and owners[campaign.name].is_generated:
             raise ValueError(
                 f"campaigns[{index}].audience: got generated customers; expected a file, because"
                 f" the gateway {kind} reaches real people"

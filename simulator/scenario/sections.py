@@ -17,6 +17,7 @@ from pydantic import (
 from simulator.audience.formats import AudienceSection, parse_section
 from simulator.scenario.load import LoadSection
 from simulator.scenario.message import MessageSection
+from simulator.validation_errors import parse_table
 from simulator.values import (
     ClockTime,
     Flag,
@@ -54,10 +55,19 @@ class SameAs:
     campaign: str
 
 
-def _parse_audience(value: object) -> int | AudienceSection | SameAs:
+class GeneratedSection(ScenarioSection):
+    """Customers to generate, with a title."""
+
+    customers: Annotated[int, Field(ge=1, le=MAX_CAMPAIGN_MESSAGES, strict=True)]
+    title: Title
+
+
+def _parse_audience(value: object) -> int | GeneratedSection | AudienceSection | SameAs:
     match value:
-        case SameAs() | AudienceSection():
+        case SameAs() | AudienceSection() | GeneratedSection():
             return value
+        case {"customers": _}:
+            return parse_table(GeneratedSection, value)
         case {"same_as": str(campaign), **rest} if not rest:
             return SameAs(campaign)
         case bool() | float():
@@ -95,7 +105,7 @@ class CampaignSection(ScenarioSection):
     channel: Annotated[Channel, Field(examples=["email"])]
     """Channel of the messages."""
     audience: Annotated[
-        int | AudienceSection | SameAs,
+        int | GeneratedSection | AudienceSection | SameAs,
         PlainValidator(_parse_audience),
         WithJsonSchema(
             {
@@ -108,6 +118,15 @@ class CampaignSection(ScenarioSection):
                         "required": ["same_as"],
                         "additionalProperties": False,
                     },
+                    {
+                        "type": "object",
+                        "properties": {
+                            "customers": {"type": "integer", "minimum": 1},
+                            "title": {"type": "string"},
+                        },
+                        "required": ["customers", "title"],
+                        "additionalProperties": False,
+                    },
                 ]
             }
         ),
@@ -117,6 +136,7 @@ class CampaignSection(ScenarioSection):
                 "customers.csv",
                 {"file": "crm.csv", "mapping": "crm.mapping.toml"},
                 {"same_as": "spring-email"},
+                {"customers": 10_000, "title": "Everybody"},
             ]
         ),
     ]
@@ -176,6 +196,11 @@ class CampaignSection(ScenarioSection):
     it."""
 
     @property
+    def is_generated(self) -> bool:
+        """True if the campaign generates its customers."""
+        return isinstance(self.audience, int | GeneratedSection)
+
+    @property
     def same_as(self) -> str | None:
         """The campaign whose audience this one uses, if the file says so."""
         return self.audience.campaign if isinstance(self.audience, SameAs) else None
@@ -193,7 +218,7 @@ class CampaignSection(ScenarioSection):
 
     @model_validator(mode="after")
     def _validate_defects(self) -> Self:
-        if self.defects and not isinstance(self.audience, int):
+        if self.defects and not self.is_generated:
             raise InvalidKey(
                 "defects",
                 "only allowed with audience = NUMBER, because defects are planted in generated"

@@ -259,7 +259,7 @@ class _RunRecorder:
         if audience.owner not in self._audiences:
             with self._database.write() as connection:
                 audience_id = registration.record_audience(
-                    connection, organization_id, audience.label
+                    connection, organization_id, audience.label, audience.title
                 )
             recorded = (
                 self._generate_audience(audience, audience_id, audience.source)

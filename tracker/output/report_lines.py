@@ -245,11 +245,22 @@ def describe_missing_receipts(missing: int) -> str:
 def format_origin(origin: Origin, zone: tzinfo) -> str:
     """Return one line that identifies an output: campaign, channel, run, seed, state and time."""
     campaign = origin.campaign
+    title = "" if campaign.title is None else f" · {campaign.title}"
     seed = "" if campaign.seed is None else f" · seed {campaign.seed}"
     return (
-        f"{campaign.name} · {campaign.channel} · run {campaign.run_id}{seed}"
+        f"{campaign.name}{title} · {campaign.channel} · run {campaign.run_id}{seed}"
         f" · {origin.state} · {format_origin_time(origin, zone)}"
     )
+
+
+def describe_titles(report: Report) -> str:
+    """Return the titles of a campaign's organization and audience in words; empty without any."""
+    organization = report.campaign.organization
+    titles = {
+        f"from {organization.title}": organization.title,
+        f"to {report.audience_title}": report.audience_title,
+    }
+    return " ".join(text for text, title in titles.items() if title is not None)
 
 
 def format_origin_time(origin: Origin, zone: tzinfo) -> str:

@@ -9,6 +9,7 @@ from tracker.output.report_lines import (
     SHARES_MEANING,
     ReportLine,
     balance_line,
+    describe_titles,
     format_origin,
     format_rollup_time,
     report_lines,
@@ -38,7 +39,9 @@ def format_report(report: Report, *, zone: tzinfo = UTC, explain: bool = False) 
         zone: the time zone of its time, and of that of the last rollup.
         explain: whether the meaning of each line is printed below it.
     """
-    lines = [format_heading("Live Monitoring Report", report.origin, zone), ""]
+    lines = [format_heading("Live Monitoring Report", report.origin, zone)]
+    titles = describe_titles(report)
+    lines += [titles, ""] if titles else [""]
     for line in report_lines(report, zone):
         lines.append(_format_line(line))
         if explain:

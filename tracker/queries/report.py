@@ -55,6 +55,7 @@ class Report:
             with the recorded messages: see `is_balanced`.
         deferred: number of queued messages that a rule deferred, as of now.
         unconfirmed: number of messages in the gateway that were handed over without a reply.
+        audience_title: what people read as the name of the audience, if it has a title.
         as_of: real time of this instant, by the database's clock.
         engagement: number of recipients of delivered messages by what they did: spam and
             unsubscribed as of now, the others as of the last rollup.
@@ -77,6 +78,7 @@ class Report:
     bounces: BounceCounts = field(default_factory=Counter)
     deferred: int = 0
     unconfirmed: int = 0
+    audience_title: str | None = None
 
     @property
     def origin(self) -> Origin:
@@ -214,6 +216,9 @@ class Report:
             },
             "scheduled": self.scheduled,
             "balanced": self.is_balanced,
+            "title": self.campaign.title,
+            "organization_title": self.campaign.organization.title,
+            "audience_title": self.audience_title,
         }
 
     def _causes_as_json(self, status: Status) -> dict[str, int]:
@@ -279,6 +284,7 @@ def make_reports(connection: Connection, campaigns: Sequence[Campaign]) -> list[
             bounces=bounces[campaign.id],
             deferred=int(rows[campaign.id].deferred),
             unconfirmed=int(rows[campaign.id].unconfirmed),
+            audience_title=rows[campaign.id].audience_title,
         )
         for campaign in campaigns
     ]
@@ -306,6 +312,7 @@ def _campaigns_query(campaign_ids: Sequence[int], state: sa.ColumnElement[str]) 
         sa.select(
             campaign_table.c.id,
             audiences.c.size.label("audience"),
+            audiences.c.title.label("audience_title"),
             recorded.label("recorded"),
             deferred.label("deferred"),
             unconfirmed.label("unconfirmed"),

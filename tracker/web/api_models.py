@@ -20,6 +20,7 @@ class CampaignModel(BaseModel):
 
     id: int
     name: str
+    title: str | None = Field(description="what people read beside the name, null without one")
     run: int = Field(description="number of the run")
     seed: int | None = Field(description="seed of the run, null without one")
     channel: str = Field(description="email or sms")
@@ -37,6 +38,7 @@ class CampaignModel(BaseModel):
         return cls(
             id=campaign.id,
             name=campaign.name,
+            title=campaign.title,
             run=campaign.run_id,
             seed=campaign.seed,
             channel=campaign.channel,

@@ -7,7 +7,12 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from tracker.clock import to_datetime
 from tracker.errors import SendtraceError
-from tracker.output.report_lines import SHARES_MEANING, all_report_lines, balance_line
+from tracker.output.report_lines import (
+    SHARES_MEANING,
+    all_report_lines,
+    balance_line,
+    describe_titles,
+)
 from tracker.queries.timeline import read_timeline
 from tracker.status import Category, Engagement, Reason, Status
 from tracker.web.charts import make_live_charts
@@ -44,6 +49,7 @@ def show_campaign(campaign_id: int, context: Context) -> HTMLResponse:
         title=report.campaign.name,
         progress=make_campaign_progress(snapshot, report),
         report=report,
+        titles=describe_titles(report),
         counts={line.path: line.count for line in lines},
         lines=lines,
         balance=balance_line(report),

@@ -10,7 +10,9 @@ DEFAULT_SUBJECT = "{{ title }}"
 
 DEFAULT_EMAIL_TEXT = (
     "{{ title }}\n\n{{ organization }}\n"
-    "{% if unsubscribe_url is defined %}\nUnsubscribe: {{ unsubscribe_url }}\n{% endif %}"
+    "{% if unsubscribe_url is defined %}\n"
+    "Unsubscribe: {{ unsubscribe_url | default('') }}\n"
+    "{% endif %}"
 )
 """Text of an email without templates. It has no image and no link that reports an opening."""
 

@@ -1,5 +1,7 @@
 """The list of runs, with the state and the result of each."""
 
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +18,7 @@ from simulator.schema import results
 from tracker.campaign_states import CampaignState
 from tracker.clock import Instant
 from tracker.queries.campaign_state import run_state
-from tracker.store.schema.catalog import runs
+from tracker.store.schema.catalog import campaigns, runs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +28,7 @@ class ListedRun:
     Attributes:
         series: the first of the runs that repeat each other; None without a result.
         summary: None without a result, or with one of another version.
+        titles: the titles of its campaigns that have one.
     """
 
     id: int
@@ -35,6 +38,7 @@ class ListedRun:
     state: CampaignState
     series: int | None
     summary: RunSummary | None
+    titles: tuple[str, ...]
 
 
 def list_runs(connection: Connection, limit: int | None = None) -> list[ListedRun]:
@@ -54,6 +58,8 @@ def list_runs(connection: Connection, limit: int | None = None) -> list[ListedRu
         .order_by(runs.c.id.desc())
         .limit(limit)
     )
+    rows = connection.execute(query).all()
+    titles = _read_titles(connection, [row.id for row in rows])
     return [
         ListedRun(
             id=row.id,
@@ -63,9 +69,23 @@ def list_runs(connection: Connection, limit: int | None = None) -> list[ListedRu
             state=CampaignState(row.state),
             series=row.series,
             summary=_parse_summary(row.summary) if row.version == RESULT_VERSION else None,
+            titles=tuple(titles[row.id]),
         )
-        for row in connection.execute(query)
+        for row in rows
     ]
+
+
+def _read_titles(connection: Connection, run_ids: Sequence[int]) -> Mapping[int, Sequence[str]]:
+    """Return the titles of campaigns by run, in the order of the campaigns."""
+    query = (
+        sa.select(campaigns.c.run_id, campaigns.c.title)
+        .where(campaigns.c.run_id.in_(run_ids), campaigns.c.title.is_not(None))
+        .order_by(campaigns.c.id)
+    )
+    titles: defaultdict[int, list[str]] = defaultdict(list)
+    for run_id, title in connection.execute(query):
+        titles[run_id].append(title)
+    return titles
 
 
 def _parse_summary(text: str) -> RunSummary | None:
@@ -88,6 +108,7 @@ def make_run_row(run: ListedRun) -> dict[str, Any]:
         "to_gateway_p95": _find_comparable_value(run.summary, "queued_to_gateway.p95"),
         "state": run.state.value,
         "result": describe_result(run),
+        "titles": "; ".join(run.titles),
     }
 
 

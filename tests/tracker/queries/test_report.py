@@ -17,6 +17,7 @@ from tests.support.contract import CONTRACT
 from tests.support.factory import (
     AUTHOR,
     READY,
+    SPRING,
     Plan,
     connect_interleaved,
     enqueue_batches,
@@ -99,6 +100,9 @@ NOTHING: dict[str, Any] = {
     "in_progress": {"total": 0, "queued": 0, "deferred": 0, "about_to_be_sent": 0},
     "scheduled": 10,
     "balanced": True,
+    "title": None,
+    "organization_title": None,
+    "audience_title": None,
 }
 
 DESIGNED = Counter(
@@ -379,6 +383,18 @@ def test_scheduled_customers_have_a_line_and_a_place_in_the_sum() -> None:
     assert not surplus.is_balanced, "more messages than customers"
 
 
+def test_titles_stand_beside_the_short_name() -> None:
+    organization = replace(SPRING.organization, title="दुकान")
+    campaign = replace(SPRING, title="Diwali — Sale 🎉 (SMS)", organization=organization)
+    report = make_report(DESIGNED, as_of=AS_OF, campaign=campaign, audience_title="Köln")
+    heading, titles, *_ = format_report(report).splitlines()
+    assert "spring · Diwali — Sale 🎉 (SMS) · email · run 1" in heading
+    assert titles == "from दुकान to Köln"
+    values = report.as_json()
+    assert (values["campaign"], values["title"]) == ("spring", "Diwali — Sale 🎉 (SMS)")
+    assert (values["organization_title"], values["audience_title"]) == ("दुकान", "Köln")
+
+
 def test_heading_has_run_seed_state_and_time() -> None:
     heading = format_report(make_report(DESIGNED, as_of=AS_OF)).splitlines()[0]
     assert heading.endswith("run 1 · seed 1 · finished · 30 Nov 2026 14:00:00 UTC")
@@ -450,7 +466,7 @@ COLUMNS = [
     ),
     *("in_progress.total", "in_progress.queued", "in_progress.deferred"),
     "in_progress.about_to_be_sent",
-    *("scheduled", "balanced"),
+    *("scheduled", "balanced", "title", "organization_title", "audience_title"),
 ]
 
 

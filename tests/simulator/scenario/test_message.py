@@ -1,0 +1,170 @@
+"""Messages and titles in a scenario file: what is read, required, recorded and refused."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from simulator.scenario.file import InvalidScenario, Scenario, load_scenario
+from simulator.setup.rebuild import load_run
+from simulator.setup.record import record_run, start_run
+from tests.support.scenarios import assert_error
+from tracker.queries.report import make_reports
+from tracker.status import Channel
+from tracker.store.database import Database
+from workers.message.source import MessageSource
+
+TITLE = "Diwali — Festive Sale 2026 (SMS) दिवाली 🎉"
+
+
+def write_scenario(folder: Path, campaign: str, tables: str = "") -> Path:
+    """Write a scenario with one email campaign, and return its path."""
+    path = folder / "sale.toml"
+    path.write_text(
+        f'name = "sale"\n{tables}\n[[campaigns]]\nname = "mail"\nchannel = "email"\n'
+        f"audience = 5\n{campaign}\n"
+    )
+    return path
+
+
+def load(folder: Path, campaign: str, tables: str = "") -> Scenario:
+    """Load a scenario with one email campaign."""
+    return load_scenario(write_scenario(folder, campaign, tables))
+
+
+def test_the_variables_of_all_templates_are_required(tmp_path: Path) -> None:
+    (tmp_path / "mail.html").write_text("<p>{{ coupon_id }} {{ last_store }}</p>\n")
+    [plan] = load(
+        tmp_path,
+        'requires = ["membership", "last_store"]\n'
+        "defects = { data_missing = 0.5, coupon_expired = 0.1 }\n"
+        'message = { subject = "{{ field.city }}", html_file = "mail.html", size = "1.5KB" }',
+    ).campaigns
+    assert plan.requires == ("membership", "last_store", "coupon", "field:city")
+    assert plan.audience.requires == plan.requires
+    assert plan.coupon_series == "default"
+    html = "<p>{{ coupon_id }} {{ last_store }}</p>\n"
+    assert plan.message == MessageSource(subject="{{ field.city }}", html=html, size=1_500)
+
+
+def test_the_address_to_unsubscribe_requires_data_too(tmp_path: Path) -> None:
+    address = 'organization = { email = { unsubscribe_url = "https://s.internal/{{ field.k }}" } }'
+    [plan] = load(tmp_path, "", address).campaigns
+    assert plan.requires == ("field:k",)
+
+
+def test_a_run_is_rebuilt_without_the_files_of_its_templates(
+    database: Database, tmp_path: Path
+) -> None:
+    (tmp_path / "mail.txt").write_text("Hello {{ profile }}")
+    scenario = load(tmp_path, f'title = "{TITLE}"\nmessage = {{ text_file = "mail.txt" }}')
+    assert tmp_path / "mail.txt" in scenario.source_files
+    run = start_run(database, record_run(database, scenario, tmp_path, lambda _: None))
+    (tmp_path / "mail.txt").unlink()
+    with database.read() as connection:
+        rebuilt = load_run(connection, run.id)
+    [campaign] = rebuilt.campaigns
+    assert campaign.plan == run.campaigns[0].plan
+    assert json.loads(campaign.campaign.message) == {"text": "Hello {{ profile }}"}
+    assert campaign.campaign.title == TITLE
+
+
+def test_titles_are_recorded(database: Database, tmp_path: Path) -> None:
+    scenario = load(
+        tmp_path,
+        f'title = "{TITLE}"',
+        'organization = { name = "acme", title = "ACME — दुकान" }',
+    )
+    run = record_run(database, scenario, tmp_path, lambda _: None)
+    with database.read() as connection:
+        [report] = make_reports(connection, run.recorded_campaigns)
+    values = report.as_json()
+    assert (values["campaign"], values["title"]) == ("mail", TITLE)
+    assert (values["organization_title"], values["audience_title"]) == ("ACME — दुकान", None)
+
+
+@pytest.mark.parametrize(
+    "audience", ['{ customers = 3, title = "Köln" }', '{ file = "people.csv", title = "Köln" }']
+)
+def test_an_audience_has_a_title(database: Database, tmp_path: Path, audience: str) -> None:
+    (tmp_path / "people.csv").write_text("customer_id,email\nc1,a@b.example\n")
+    path = write_scenario(tmp_path, "")
+    path.write_text(path.read_text().replace("audience = 5", f"audience = {audience}"))
+    run = record_run(database, load_scenario(path), tmp_path, lambda _: None)
+    with database.read() as connection:
+        [report] = make_reports(connection, run.recorded_campaigns)
+    assert report.audience_title == "Köln"
+
+
+@pytest.mark.parametrize(
+    ("campaign", "key", "expected"),
+    [
+        ('message = { text = "{{ cuopon_id }}" }', "campaigns[0].message.text", "unknown variable"),
+        ('message = { html = "{{ 1 / 0 }}" }', "campaigns[0].message.html", "ZeroDivisionError"),
+        ('message = { text = "{% if" }', "campaigns[0].message.text", "line 1"),
+        ('message = { txt = "x" }', "campaigns[0].message.txt", "did you mean text"),
+        ('message = { text_file = "no.txt" }', "campaigns[0].message.text_file", "can't be read"),
+        ('message = { text_file = "." }', "campaigns[0].message.text_file", "not a regular file"),
+        (
+            'message = { text = "x", text_file = "no.txt" }',
+            "campaigns[0].message.text_file",
+            "expected one of them",
+        ),
+        ('message = { size = "40 apples" }', "campaigns[0].message.size", 'a size like "40KB"'),
+        ('message = { size = "26MB" }', "campaigns[0].message.size", "up to 25MB"),
+        ("defects = { data_missing = 0.1 }", "campaigns[0].defects.data_missing", "in requires"),
+        ('title = "two\\nlines"', "campaigns[0].title", "one line"),
+        ('title = "\\u202Eevil"', "campaigns[0].title", "without control characters"),
+        ('title = " "', "campaigns[0].title", "one line"),
+    ],
+)
+def test_a_wrong_message_or_title_is_refused_with_its_key(
+    tmp_path: Path, campaign: str, key: str, expected: str
+) -> None:
+    path = write_scenario(tmp_path, campaign)
+    with pytest.raises(InvalidScenario) as error:
+        load_scenario(path)
+    assert_error(str(error.value), path, key, expected)
+
+
+@pytest.mark.parametrize(
+    ("settings", "key", "expected"),
+    [
+        ('unsubscribe_url = "ftp://s.internal"', "unsubscribe_url", "https://"),
+        ('unsubscribe_url = "https://s.internal/<"', "unsubscribe_url", "https://"),
+        ('unsubscribe_url = "https://s.internal/{{ x }}"', "unsubscribe_url", "unknown variable"),
+        ('unsubscribe_email = "a\\r\\nb@s.internal"', "unsubscribe_email", "an email address"),
+    ],
+)
+def test_a_wrong_way_to_unsubscribe_is_refused(
+    tmp_path: Path, settings: str, key: str, expected: str
+) -> None:
+    path = write_scenario(tmp_path, "", f"organization = {{ email = {{ {settings} }} }}")
+    with pytest.raises(InvalidScenario) as error:
+        load_scenario(path)
+    assert_error(str(error.value), path, f"organization.email.{key}", expected)
+
+
+def test_an_sms_has_only_text(tmp_path: Path) -> None:
+    path = write_scenario(tmp_path, 'message = { text = "x", subject = "y" }')
+    path.write_text(path.read_text().replace('"email"', f'"{Channel.SMS}"'))
+    with pytest.raises(InvalidScenario) as error:
+        load_scenario(path)
+    assert_error(str(error.value), path, "campaigns[0].message.subject", "only allowed with")
+
+
+@pytest.mark.parametrize(
+    ("credit", "key", "expected"),
+    [
+        ("{ email = -1 }", "organization.credit.email", "at least 0"),
+        ("{ fax = 1 }", "organization.credit.fax", "did you mean"),
+        ("{}", "organization.credit", "expected an integer"),
+        ("true", "organization.credit", "expected an integer"),
+    ],
+)
+def test_wrong_credit_is_refused(tmp_path: Path, credit: Any, key: str, expected: str) -> None:
+    path = write_scenario(tmp_path, "", f"organization = {{ credit = {credit} }}")
+    with pytest.raises(InvalidScenario) as error:
+        load_scenario(path)
+    assert_error(str(error.value), path, key, expected.replace("did you mean", "unknown key"))
