@@ -21,7 +21,7 @@ from tracker.clock import SystemClock
 
 HOST = "127.0.0.1"
 
-SLOW_SECONDS = 1.5
+SLOW_SECONDS, DRIP_SECONDS = 1.5, 10.0
 
 LATE_SECONDS = 0.03
 
@@ -49,6 +49,10 @@ class HttpServer:
     Attributes:
         requests: the requests with a body, in their order.
         everything: what it replies to all requests, for a while; None for the usual replies.
+        is_silent: whether it ends all connections without a reply.
+        most_at_once: the most requests that it has had at the same time.
+        closed: connections that it has closed.
+        was_read_to_the_end: whether a client has read a body of 65 MB.
     """
 
     port: int
@@ -56,6 +60,8 @@ class HttpServer:
     requests: list[dict[str, Any]] = field(default_factory=list)
     everything: tuple[int, dict[str, str]] | None = None
     is_silent: bool = False
+    closed: int = 0
+    was_read_to_the_end: bool = False
     most_at_once: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -172,7 +178,7 @@ def make_handler(server: HttpServer) -> type[BaseHTTPRequestHandler]:
             """Send a header that never ends, so that no single read takes long."""
             self.close_connection = True
             self.wfile.write(b"HTTP/1.1 202 Accepted\r\nX-Drip: ")
-            end = time.monotonic() + 10
+            end = time.monotonic() + DRIP_SECONDS
             while time.monotonic() < end:
                 try:
                     self.wfile.write(b".")
@@ -186,8 +192,9 @@ def make_handler(server: HttpServer) -> type[BaseHTTPRequestHandler]:
             self.send_response(202)
             self.end_headers()
             try:
-                for _ in range(10_000):
+                for _ in range(1_000):
                     self.wfile.write(b"x" * 65_536)
+                server.was_read_to_the_end = True
             except OSError:
                 return
 
@@ -198,6 +205,14 @@ class QuietServer(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 64
 
+    def __init__(self, server: HttpServer) -> None:
+        super().__init__((HOST, 0), make_handler(server))
+        self._server = server
+
+    def shutdown_request(self, request: Any) -> None:
+        super().shutdown_request(request)
+        self._server.closed += 1
+
     def handle_error(self, *_: Any) -> None:
         """Say nothing: clients and handlers close connections on purpose."""
 
@@ -206,7 +221,7 @@ class QuietServer(ThreadingHTTPServer):
 def start_http_server(certificate: Path | None = None) -> Iterator[HttpServer]:
     """Run a server in a thread, with TLS if there is a file with a key and a certificate."""
     server = HttpServer(0)
-    listener = QuietServer((HOST, 0), make_handler(server))
+    listener = QuietServer(server)
     if certificate is not None:
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         context.load_cert_chain(certificate)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Annotated, Literal
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
 
@@ -28,7 +28,7 @@ _PLACEHOLDER = re.compile(r"\$\{([^{}]*)\}")
 _SECRET_VARIABLE = re.compile(rf"{ENV_PREFIX}[A-Z0-9_]+")
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # a token of RFC 9110
 _HEADER_VALUE = re.compile(r"[\x20-\x7e]+")
-_SECRET_HEADER = re.compile(r"auth|cookie|key|password|secret|token", re.IGNORECASE)
+_SECRET_NAME = re.compile(r"auth|cookie|key|password|secret|token", re.IGNORECASE)
 _RESERVED_HEADERS = frozenset(
     {"connection", "content-length", "content-type", "host", "te", "transfer-encoding", "upgrade"}
 )
@@ -42,7 +42,9 @@ def _validate_url(text: str) -> str:
         is_valid = False
     if not is_valid or not re.fullmatch(r"[!-~]+", text) or url.fragment:
         raise ValueError(f"got {text!r}; expected a URL such as https://api.shop.internal/send")
-    if url.username is not None or _PLACEHOLDER.search(text):
+    names = [name for name, _ in parse_qsl(url.query, keep_blank_values=True)]
+    has_secret = any(_SECRET_NAME.search(name) for name in names)
+    if has_secret or url.username is not None or _PLACEHOLDER.search(text):
         raise ValueError("got a URL with credentials; expected them in a header")
     return text
 
@@ -65,7 +67,7 @@ def _validate_headers(headers: dict[str, str]) -> dict[str, str]:
                     f"got ${{{variable}}} for {name}; expected a variable of the environment"
                     f" whose name begins with {ENV_PREFIX}"
                 )
-        if not variables and _SECRET_HEADER.search(name):
+        if not variables and _SECRET_NAME.search(name):
             raise ValueError(
                 f"got a value for {name}; expected a secret of the environment, such as"
                 f" ${{{ENV_PREFIX}KEY}}"

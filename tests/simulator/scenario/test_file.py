@@ -334,6 +334,7 @@ BAD = (
     (http("url = 'localhost:80'"), "gateways.sms.http.url", "expected a URL such as"),
     (http("url = 'ftp://localhost/'"), "gateways.sms.http.url", "expected a URL such as"),
     (http("url = 'http://ann:pw@localhost/'"), "gateways.sms.http.url", "with credentials"),
+    (http("url = 'http://localhost/?api_key=x'"), "gateways.sms.http.url", "with credentials"),
     (http("", "method = 'GET'"), "gateways.sms.http.method", "expected 'POST' or 'PUT'"),
     (http("", "headers.Host = 'a'"), "gateways.sms.http.headers", "a header of your own"),
     (http("", "headers.X = 'a${PATH}'"), "gateways.sms.http.headers", "begins with SENDTRACE_HTTP"),
