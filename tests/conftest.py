@@ -16,7 +16,7 @@ from tests.support.compiled_statements import share_compiled_statements
 from tests.support.postgresql import SERVER_URL_VARIABLE, PostgresqlServer, start_bundled_server
 from tests.support.reusable_database import ReusableDatabase
 from tracker.settings import Settings, load_settings
-from tracker.store.database import Database
+from tracker.store.database import Database, connect
 
 BACKENDS = ("sqlite", "postgresql")
 
@@ -116,7 +116,7 @@ def settings(request: pytest.FixtureRequest, home: Path) -> Settings:
 @pytest.fixture
 def database(settings: Settings) -> Iterator[Database]:
     """Open an empty database with all tables, on each backend."""
-    database = open_database(settings)
+    database = connect(settings.resolved_database_url)  # migrated already: see the templates
     share_compiled_statements(database)
     yield database
     database.close()
