@@ -12,24 +12,10 @@ from typing import Any
 import pytest
 
 from tests.support.paths import EXAMPLE_RULES, SCENARIOS
+from tests.support.plugins import write_distribution
 from tests.support.shell import LIMIT_SECONDS, MODULE, Shell, make_scenario, wait_until
 from tracker.status import Reason, Status
-
-PYPROJECT = """
-[build-system]
-requires = ["setuptools"]
-build-backend = "setuptools.build_meta"
-
-[project]
-name = "acme-rules"
-version = "1.0"
-
-[tool.setuptools]
-py-modules = ["acme_rules"]
-
-[project.entry-points."sendtrace.checks"]
-even_numbers = "acme_rules:even_numbers"
-"""
+from workers.plugins import PluginGroup
 
 CHECK_MODULE = '''
 from datetime import datetime
@@ -48,23 +34,18 @@ def even_numbers(candidate: Candidate, now: datetime) -> bool:
 
 @pytest.fixture
 def acme(tmp_path: Path) -> Path:
-    """Install the small package with pip, in a folder of its own."""
-    source = tmp_path / "acme"
-    source.mkdir()
-    (source / "pyproject.toml").write_text(PYPROJECT)
-    (source / "acme_rules.py").write_text(CHECK_MODULE)
-    return install(source, tmp_path / "installed")
+    """Return a folder with the small package, as pip would install it."""
+    folder = tmp_path / "installed"
+    folder.mkdir()
+    entries = {"even_numbers": "acme_rules:even_numbers"}
+    write_distribution(folder, "acme_rules", CHECK_MODULE, PluginGroup.CHECKS, entries)
+    return folder
 
 
 @pytest.fixture
 def example_rules(tmp_path: Path) -> Path:
     """Install a copy of the example rules with pip, in a folder of its own."""
-    source = shutil.copytree(EXAMPLE_RULES, tmp_path / "rules")
-    return install(source, tmp_path / "installed")
-
-
-def install(source: Path, target: Path) -> Path:
-    """Install a package with pip in a folder, and return the folder."""
+    source, target = shutil.copytree(EXAMPLE_RULES, tmp_path / "rules"), tmp_path / "installed"
     pip = (sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
     options = ("--no-deps", "--no-build-isolation", "--no-index", "--target", str(target))
     subprocess.run([*pip, *options, str(source)], check=True, timeout=LIMIT_SECONDS)
@@ -160,7 +141,7 @@ def test_a_run_with_a_rule_is_proven_except_for_what_the_rule_blocked(
     result = shell.folder / "result.json"
     settings = {"PYTHONPATH": str(example_rules)}
     command = ("simulate", SCENARIOS / "rules.toml", "--json", result, "--no-record")
-    ran = shell.run(*command, program=MODULE, settings=settings)
+    ran = shell.run(*command, settings=settings)
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert "✔ expectation     hold_out.blocked              946   930..960" in ran.stdout
     assert "every other message matches its prediction" in ran.stdout
@@ -174,7 +155,7 @@ def test_a_run_with_a_rule_is_proven_except_for_what_the_rule_blocked(
 
     with (example_rules / "example_rules.py").open("a") as module:
         module.write(DISABLE_CHECK)
-    ran = shell.run(*command, program=MODULE, settings=settings)
+    ran = shell.run(*command, settings=settings)
     assert ran.returncode == 3, ran.stdout + ran.stderr
     assert "expected not_sent: unsubscribed, got delivered on attempt 1" in ran.stdout
 
@@ -218,7 +199,7 @@ def test_a_missed_expectation_gives_99_and_an_unknown_rule_2(
     text = make_scenario(email=200, sms=20) + '[expect]\n"hold_out.blocked" = "== 5"\n'
     scenario = shell.write("small.toml", text)
     settings = {"PYTHONPATH": str(example_rules)}
-    missed = shell.run("simulate", scenario, program=MODULE, settings=settings)
+    missed = shell.run("simulate", scenario, settings=settings)
     assert missed.returncode == 99, missed.stdout + missed.stderr
     assert missed.stdout.splitlines()[-1].endswith("1 of 1 expectation not met")
     assert "expectation missed" in shell.run("runs").stdout
@@ -233,7 +214,7 @@ def test_a_check_that_raises_is_named_in_the_log_that_the_result_refers_to(
     (acme / "acme_rules.py").write_text(CHECK_MODULE.replace(".number", ".no_number"))
     scenario = shell.write("small.toml", make_scenario(email=40, sms=20))
     settings = {"PYTHONPATH": str(acme)}
-    ran = shell.run("simulate", scenario, "--no-record", program=MODULE, settings=settings)
+    ran = shell.run("simulate", scenario, "--no-record", settings=settings)
     assert ran.returncode == 3, ran.stderr
     [log] = (shell.home / "logs").iterdir()
     assert str(log) in ran.stdout.splitlines()[-1]
@@ -245,7 +226,7 @@ def test_a_run_does_not_start_with_a_check_that_cannot_be_imported(
 ) -> None:
     (acme / "acme_rules.py").write_text("import sys; sys.exit('no licence')")
     scenario = shell.write("small.toml", make_scenario(email=40, sms=20))
-    ran = shell.run("simulate", scenario, program=MODULE, settings={"PYTHONPATH": str(acme)})
+    ran = shell.run("simulate", scenario, settings={"PYTHONPATH": str(acme)})
     assert ran.returncode == 2
     assert (
         "check even_numbers (acme_rules:even_numbers, from acme-rules 1.0): import failed"

@@ -1,8 +1,8 @@
 """Run `sendtrace` in forks of one process that has loaded the modules of its commands.
 
 To load the modules of a command takes longer than most commands run. A fork is a process of its
-own, with its own streams, folder and environment. Variables that Python reads at its start have no
-effect on it.
+own, with its own streams, folder and environment. Of the variables that Python reads at its start,
+only PYTHONPATH has an effect on it.
 """
 
 import gc
@@ -118,6 +118,7 @@ def _become(request: bytes, streams: Sequence[int]) -> None:
     os.environ.clear()
     os.environ.update(environment)
     tempfile.tempdir = None  # TMPDIR decides
+    sys.path[:0] = filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))
     sys.argv[1:] = arguments
 
 

@@ -1,7 +1,7 @@
 """Install small packages that bring plugins, for one test."""
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,6 +17,19 @@ MODULE = "extra"
 """The module of the installed package, and the name of its distribution."""
 
 
+def write_distribution(
+    folder: Path, module: str, source: str, group: PluginGroup, entries: Mapping[str, str]
+) -> None:
+    """Write what pip would write into a folder: one module, its metadata and entry points."""
+    (folder / f"{module}.py").write_text(source)
+    metadata = folder / f"{module}-1.0.dist-info"
+    metadata.mkdir()
+    name = module.replace("_", "-")
+    (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+    lines = [f"[{group}]", *(f"{entry} = {value}" for entry, value in entries.items())]
+    (metadata / "entry_points.txt").write_text("\n".join(lines))
+
+
 @contextmanager
 def plugin_installer(
     folder: Path, monkeypatch: pytest.MonkeyPatch
@@ -27,13 +40,7 @@ def plugin_installer(
     """
 
     def install(source: str, group: PluginGroup = PluginGroup.CHECKS, **entries: str) -> None:
-        (folder / f"{MODULE}.py").write_text(source)
-        metadata = folder / f"{MODULE}-1.0.dist-info"
-        metadata.mkdir(exist_ok=True)
-        (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {MODULE}\nVersion: 1.0\n")
-        lines = [f"[{group}]", *(f"{name} = {value}" for name, value in entries.items())]
-        with (metadata / "entry_points.txt").open("a") as registered:
-            registered.write("\n".join([*lines, ""]))
+        write_distribution(folder, MODULE, source, group, entries)
         monkeypatch.syspath_prepend(folder)
         _forget_plugins()
 
