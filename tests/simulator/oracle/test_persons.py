@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -16,6 +17,9 @@ from tracker.status import Reason, Status
 from tracker.store.database import Database
 from tracker.store.schema.catalog import campaigns, customers
 from tracker.store.schema.messages import messages
+from workers.checks.base import all_checks
+from workers.rules.as_of import Rules
+from workers.rules.rejudge import compare_rules
 
 Outcomes = dict[str, str]
 """By customer id, the reason or the status of a message."""
@@ -157,6 +161,8 @@ def test_customers_of_other_organizations_and_generated_ones_are_others(
     assert read_outcomes(database, "other") == {"B1": "delivered", "B2": "delivered"}
 
 
+ON_SQLITE = pytest.mark.parametrize("settings", ["sqlite"], indirect=True)
+
 COUNT = 200
 """Persons in both of two files."""
 
@@ -186,7 +192,7 @@ def test_what_happens_in_one_audience_holds_in_others_that_come_after(
         build_campaign("autumn", audience=first, after="summer"),
         gateways=GATEWAYS,
         engagement=ENGAGEMENT,
-        organization=STRICT,
+        organization=STRICT | {"message_limit": {"count": 2, "days": 1}},
     )
     assert_passed(result)
     assert [check.uncertain for check in result.prediction_checks] == [0, 0, 0]
@@ -197,6 +203,12 @@ def test_what_happens_in_one_audience_holds_in_others_that_come_after(
     assert summer["bounced_repeatedly"] >= hard > 10
     assert summer["unsubscribed"] > 10
     assert "duplicate_recipient" not in summer
+    for report in result.reports:
+        rules = Rules(campaign=report.campaign, checks=all_checks())
+        diff = compare_rules(database, rules, rules)
+        assert (diff.changes, diff.not_compared) == ({}, {}), (
+            "as of then, the verdicts are the same"
+        )
 
 
 @pytest.mark.parametrize("limit", [1, 2])
@@ -217,6 +229,7 @@ def test_a_message_limit_counts_messages_to_the_address(
     assert read_outcomes(database, "autumn") == {"A2": "message_limit", "C1": "delivered"}
 
 
+@ON_SQLITE
 @pytest.mark.parametrize("duplicates", ["skip", "send"])
 @pytest.mark.parametrize("order", [("spring", "summer"), ("summer", "spring"), ()])
 def test_concurrent_campaigns_have_possible_reasons(
@@ -234,6 +247,7 @@ def test_concurrent_campaigns_have_possible_reasons(
     assert_passed(result)
 
 
+@ON_SQLITE
 def test_two_chains_of_campaigns_with_shared_persons_are_predicted(
     database: Database, tmp_path: Path, run: Run
 ) -> None:
@@ -249,6 +263,7 @@ def test_two_chains_of_campaigns_with_shared_persons_are_predicted(
     assert_passed(result)
 
 
+@ON_SQLITE
 def test_a_bounce_that_isn_t_spread_differs_from_the_prediction(
     database: Database, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -266,6 +281,48 @@ def test_a_bounce_that_isn_t_spread_differs_from_the_prediction(
     assert result.prediction_checks[1].differences
 
 
+@ON_SQLITE
+@pytest.mark.parametrize("seed", range(4))
+def test_any_campaigns_to_any_files_are_predicted(
+    database: Database, tmp_path: Path, seed: int
+) -> None:
+    draw = Random(seed)  # noqa: S311
+    persons = [f"p{number}@shop.example" for number in range(30)]
+    mobiles = [f"+4477009{number:05}" for number in range(30)]
+    files = []
+    for name in "abc":
+        rows = [
+            f"{name}{number},{draw.choice([*persons, ''])},{draw.choice([*mobiles, ''])},"
+            f"{draw.choice(['', '', '', '', 'email', 'both'])},{draw.choice(['', '', '', 'yes'])},"
+            f"{draw.choice(['', '', '1'])},{draw.choice(['', '', '1'])}"
+            for number in range(draw.randrange(5, 60))
+        ]
+        files.append(write_people(tmp_path, f"{name}.csv", *rows))
+    audiences = [{"file": file, "duplicates": draw.choice(["skip", "send"])} for file in files]
+    campaigns: list[CampaignSection] = []
+    for number in range(draw.randrange(2, 6)):
+        earlier = [campaign.name for campaign in campaigns]
+        campaigns.append(
+            build_campaign(
+                f"c{number}",
+                channel=draw.choice(["email", "email", "sms"]),
+                audience=draw.choice(audiences),
+                after=draw.choice([*earlier, *earlier, None]),
+            )
+        )
+    limit = draw.choice([None, {"count": draw.randrange(1, 3), "days": 1}])
+    scenario = build_scenario(
+        *campaigns,
+        path=tmp_path / "test.toml",
+        seed=seed,
+        gateways=dict.fromkeys(("email", "sms"), GATEWAYS["email"]),
+        engagement=ENGAGEMENT,
+        organization=STRICT | {"message_limit": limit},
+    )
+    assert_passed(run_scenario(database, scenario, tmp_path))
+
+
+@ON_SQLITE
 def test_predictions_of_persons_do_not_depend_on_chunks(
     database: Database, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
