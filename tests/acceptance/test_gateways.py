@@ -107,10 +107,24 @@ def smtp_server(tmp_path: Path) -> Iterator[SmtpServerProcess]:
 BY_SMTP = """\
 name = "by-smtp"
 
+[organization]
+title = "Acme — दुकान"
+credit = { email = 100 }
+
+[organization.email]
+unsubscribe_url = "https://shop.internal/leave?c={{ customer_id }}"
+unsubscribe_email = "leave@shop.internal"
+
 [[campaigns]]
 name = "spring-email"
+title = "Diwali — Festive Sale 2026"
 channel = "email"
 audience = "people.csv"
+
+[campaigns.message]
+subject = "{{ title }}: दिवाली in {{ field.city }}"
+html_file = "offer.html"
+size = "20KB"
 
 [gateways.email]
 kind = "smtp"
@@ -123,9 +137,11 @@ retry_after = "100ms"
 def by_smtp(shell: Shell) -> Path:
     names = [f"c{number}" for number in range(60)]
     names += ["refuse+1", "refuse+2", "reject", "defer+1", "defer+2", "c65"]
-    lines = [f"{name},{name}@shop.internal\n" for name in names]
-    lines += ["reserved,customer1@example.com\n", "without,\n"]
-    shell.write("people.csv", "customer_id,email\n" + "".join(lines))
+    lines = [f"{name},{name}@shop.internal,<Köln>\n" for name in names]
+    lines += ["reserved,customer1@example.com,Bonn\n", "without,,Bonn\n"]
+    lines += ["nowhere,nowhere@shop.internal,\n"]
+    shell.write("people.csv", "customer_id,email,field:city\n" + "".join(lines))
+    shell.write("offer.html", "<p>{{ organization }} in {{ field.city }}</p>")
     return shell.write("by-smtp.toml", BY_SMTP)
 
 
@@ -141,6 +157,11 @@ def test_a_campaign_by_smtp_delivers_each_message_once(
     assert sum(bounced["causes"]["hard"].values()) == 2
     unusable = campaign["not_sent"]["incomplete_or_invalid"]
     assert (unusable["email_missing"], unusable["gateway_configuration"]) == (1, 1)
+    assert unusable["data_missing"] == 1
+    assert "field:city" in shell.run("trace", "spring-email", "68").stdout
+    assert campaign["title"] == "Diwali — Festive Sale 2026"
+    assert "spring-email · Diwali — Festive Sale 2026 · email" in shell.run("report").stdout
+    assert_content_is_that_of_the_templates(smtp_server)
     recipients = Counter(mail["to"] for mail in smtp_server.accepted)
     assert len(recipients) == 63
     assert set(recipients.values()) == {1}
@@ -154,6 +175,19 @@ def test_a_campaign_by_smtp_delivers_each_message_once(
     assert "2.0.0 accepted" in deferred
     reserved = shell.run("trace", "spring-email", "66").stdout
     assert "the recipient is reserved" in reserved
+
+
+def assert_content_is_that_of_the_templates(server: SmtpServerProcess) -> None:
+    """Assert what a recipient reads, how to unsubscribe, and the size on the wire."""
+    mail = next(mail for mail in server.accepted if mail["to"] == "c7@shop.internal")
+    headers = mail["headers"]
+    assert headers["Subject"] == "Diwali — Festive Sale 2026: दिवाली in <Köln>"
+    assert mail["html"].strip() == "<p>Acme — दुकान in &lt;Köln&gt;</p>"
+    assert headers["List-Unsubscribe"] == (
+        "<https://shop.internal/leave?c=c7>, <mailto:leave@shop.internal?subject=unsubscribe>"
+    )
+    assert headers["List-Unsubscribe-Post"] == "List-Unsubscribe=One-Click"
+    assert all(19_000 <= mail["size"] <= 21_000 for mail in server.accepted)
 
 
 def assert_times_are_those_of_the_server(run: FinishedRun, server: SmtpServerProcess) -> None:

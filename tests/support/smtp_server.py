@@ -119,6 +119,8 @@ class MailHandler:
             "from": envelope.mail_from,
             "peer": peer[1],
             "headers": dict(message.items()),
+            "size": len(envelope.content),
+            "html": html.get_content() if (html := message.get_body(("html",))) else None,
         }
         with self._log.open("a") as log:
             log.write(json.dumps(entry) + "\n")

@@ -40,7 +40,7 @@ from tracker.record.rollup import roll_up_engagement
 from tracker.settings import Settings
 from tracker.status import Reason, Status, Step
 from tracker.store.database import Database
-from tracker.store.schema.catalog import batches
+from tracker.store.schema.catalog import audiences, batches, campaigns, organizations
 from tracker.web import live as live_module
 from tracker.web.context import format_value
 from tracker.web.masking import mask_contacts
@@ -309,6 +309,9 @@ def test_the_former_address_of_the_operations_page_redirects(client: TestClient)
 def test_names_and_contact_data_are_escaped(database: Database, settings: Settings) -> None:
     people = {0: {"customer_id": HOSTILE, "email": f"{HOSTILE}@example.com"}}
     campaign = make_campaign(database, Plan(name=HOSTILE, size=1), people)
+    with database.write() as connection:
+        for table in (campaigns, organizations, audiences):
+            connection.execute(sa.update(table).values(title=f"{HOSTILE} Title"))
     enqueue_batch(database, campaign, batch=0, first=0, size=1, author=AUTHOR)
     with live_page_client(database, settings, show_contacts=True) as client:
         for path in (
@@ -324,6 +327,8 @@ def test_names_and_contact_data_are_escaped(database: Database, settings: Settin
             assert "<script>alert" not in page
             assert "<script>\n" not in page
             assert "%3Cscript" not in page or "&lt;script" in page
+        page = client.get(f"/campaigns/{campaign.id}").text
+        assert page.count(f"{escape(HOSTILE)} Title") == 3
 
 
 def test_contact_data_is_masked_unless_requested_and_allowed(
