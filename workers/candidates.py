@@ -208,13 +208,16 @@ def load_candidates(
     for answer in answers.values():
         exceptional.update(answer.by_number, answer.failed)
     candidates = [
-        _add_answers(
-            Candidate(customer, campaign, subscription, recent, has_real_gateway, coupon), answers
-        )
-        if customer.number in exceptional
-        else Candidate(customer, campaign, subscription, recent, has_real_gateway, coupon)
+        Candidate(customer, campaign, subscription, recent, has_real_gateway, coupon)
         for customer in loaded_customers
     ]
+    if exceptional:
+        candidates = [
+            _add_answers(candidate, answers)
+            if candidate.customer.number in exceptional
+            else candidate
+            for candidate in candidates
+        ]
     if not duplicates:
         return candidates
     return [

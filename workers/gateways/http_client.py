@@ -48,7 +48,7 @@ T = TypeVar("T")
 
 
 class _Handover:
-    """Whether a request was sent as a whole. The client calls it at each event."""
+    """A record of whether a request was sent as a whole. The client calls it at each event."""
 
     is_complete = False
 

@@ -133,7 +133,7 @@ class HttpEnvironment(BaseModel):
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where an HTTP gateway sends its requests, with the secrets of the environment.
+    """The server of an HTTP gateway, with the secrets of the environment.
 
     Its representation has no secrets.
     """
