@@ -245,8 +245,10 @@ def find_campaigns(
         run: id of the run; None for the latest run that has such a campaign.
 
     Raises:
-        NotFound: no campaign matches. The message suggests similar names.
+        NotFound: no campaign matches; the message suggests similar names. Or the run, or the
+            latest one, has no campaigns yet.
     """
+    _reject_run_without_campaigns(connection, run)
     is_named = sa.true() if name is None else campaigns.c.name == name
     if run is None:
         run = connection.scalar(sa.select(sa.func.max(campaigns.c.run_id)).where(is_named))
@@ -260,6 +262,24 @@ def find_campaigns(
 def _is_in_run(run: int | None) -> sa.ColumnElement[bool]:
     # As a bigint, since a person may type a number that an integer column can't hold.
     return campaigns.c.run_id == sa.literal(run, sa.BigInteger)
+
+
+def _reject_run_without_campaigns(connection: Connection, run: int | None) -> None:
+    """Reject a run, or the latest one, that has no campaigns.
+
+    Otherwise an earlier run's answer would be taken for the answer about the latest run.
+    """
+    latest = sa.select(sa.func.max(runs.c.id)).scalar_subquery()
+    query = sa.select(runs.c.id).where(
+        runs.c.id == (latest if run is None else sa.literal(run, sa.BigInteger)),
+        ~sa.exists().where(campaigns.c.run_id == runs.c.id),
+    )
+    unprepared = connection.scalar(query)
+    if unprepared is not None:
+        raise NotFound(
+            f"run {unprepared} has no campaigns: it is being prepared, or it ended before its"
+            " start; see sendtrace runs, and choose another run with --run"
+        )
 
 
 def _not_found_message(connection: Connection, name: str | None, run: int | None) -> str:

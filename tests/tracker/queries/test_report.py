@@ -533,6 +533,21 @@ def test_name_in_another_run_is_not_suggested(database: Database) -> None:
 
 
 @pytest.mark.parametrize("name", [pytest.param(None, id="any"), pytest.param("spring", id="one")])
+def test_latest_run_without_campaigns_is_not_answered_with_an_earlier_run(
+    database: Database, name: str | None
+) -> None:
+    earlier = make_campaign(database, Plan(name="spring"))
+    with database.write() as connection:
+        run = registration.record_run(
+            connection, scenario="autumn", seed=1, started_at=0, speed=1, definition=""
+        )
+    for selected in (None, run):
+        with pytest.raises(NotFound, match=f"run {run} has no campaigns"):
+            find(database, name, selected)
+    assert find(database, name, earlier.run_id) == [earlier]
+
+
+@pytest.mark.parametrize("name", [pytest.param(None, id="any"), pytest.param("spring", id="one")])
 def test_empty_database_is_an_error(database: Database, name: str | None) -> None:
     with pytest.raises(NotFound, match="nothing is recorded yet"):
         find(database, name)
