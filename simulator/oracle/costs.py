@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from simulator.scenario.plan import PlannedCampaign
 from simulator.setup.census import ImportedAudience
 from simulator.setup.customers import make_generated_record
-from simulator.setup.sms_costs import make_customer_cost
+from simulator.setup.message_costs import CANNOT_BE_MADE, make_customer_cost
 from simulator.world.defects import draw_defects
 
 
@@ -47,7 +47,8 @@ def find_costs(
     if isinstance(cost, int):
         return np.full(count, cost, np.int64)
     if imported is not None:
-        return imported.costs[campaign.name][first : first + count].astype(np.int64)
+        costs = imported.costs[campaign.name][first : first + count].astype(np.int64)
+        return np.maximum(costs, 1)  # a message that can't be made is charged at first
     audience = campaign.audience
     defects = draw_defects(campaign.seed, audience.owner, audience.defects, first, count)
     return np.array(
@@ -57,3 +58,12 @@ def find_costs(
         ],
         np.int64,
     )
+
+
+def find_failing(
+    campaign: PlannedCampaign, imported: ImportedAudience | None, first: int, count: int
+) -> NDArray[np.bool_]:
+    """Return which messages from `first` on can't be made, if their gateway sends text."""
+    if imported is None or campaign.name not in imported.costs:
+        return np.zeros(count, np.bool_)
+    return np.asarray(imported.costs[campaign.name][first : first + count] == CANNOT_BE_MADE)

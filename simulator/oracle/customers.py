@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulator.oracle.campaign_reasons import installed_handlers
+from simulator.oracle.costs import find_failing
 from simulator.oracle.facts import RecordedFacts
 from simulator.oracle.outcomes import PredictedOutcomes
 from simulator.scenario.plan import PlannedCampaign
@@ -80,6 +81,10 @@ class CustomerChunk:
     def find_rule_blocked(self, campaign: PlannedCampaign) -> NDArray[np.bool_]:
         """Return the customers whose message a rule of another package blocked."""
         return self.facts.find_rule_blocked(campaign.name, self.first, self.count)
+
+    def find_failing(self, campaign: PlannedCampaign) -> NDArray[np.bool_]:
+        """Return the customers for whom a gateway that sends text can't make the message."""
+        return find_failing(campaign, self.imported_audience, self.first, self.count)
 
     def assign_poison_reasons(self, campaign: PlannedCampaign, reasons: NDArray[np.int8]) -> None:
         """Give messages that break the gateway their reason in place, if they get that far."""

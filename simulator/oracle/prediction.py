@@ -100,6 +100,8 @@ class AudiencePrediction:
         if campaign.channel in self.scarce_channels:
             breaking = self.customers.find_breaking(campaign, outcomes.reasons)
             possible_reasons[outcomes.sent | breaking] |= 1 << Reason.OUT_OF_CREDIT
+        failing = self.customers.find_failing(campaign)
+        possible_reasons[outcomes.sent & failing] |= 1 << Reason.STEP_FAILED
         by_rule = self.customers.find_rule_blocked(campaign)
         possible_reasons[by_rule] = 0
         return replace(

@@ -23,7 +23,7 @@ from simulator.audience.row_parser import CustomerRecord
 from simulator.forced import find_forced_outcome
 from simulator.scenario.plan import PlannedCampaign
 from simulator.schema import audience_census
-from simulator.setup.sms_costs import list_record, make_customer_cost
+from simulator.setup.message_costs import list_record, make_customer_cost
 from simulator.world.defects import NO_DEFECT
 from tracker.errors import UsageError
 from tracker.status import Channel, Reason

@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from simulator.oracle.costs import MessageCosts
+from simulator.oracle.oracle import build_oracles
 from simulator.results.result import RunResult
 from simulator.setup.customers import make_generated_record
 from simulator.setup.record import record_run
@@ -170,3 +172,25 @@ def test_a_refund_is_what_was_charged(database: Database, tmp_path: Path) -> Non
     after = read_credit(database)
     assert after["credit_used_sms"] == before["credit_used_sms"] - 5
     assert after["credit_sms"] == before["credit_sms"] + 5
+
+
+def test_a_message_that_may_fail_at_a_real_gateway_is_predicted_as_such(
+    database: Database, tmp_path: Path
+) -> None:
+    rows = [f"c{n},c{n}@shop.internal,{value}\n" for n, value in enumerate(("2", "0", "x", "5"))]
+    (tmp_path / "people.csv").write_text("customer_id,email,field:parts\n" + "".join(rows))
+    scenario = build_scenario(
+        build_campaign(
+            audience="people.csv", message={"subject": "{{ 10 / (field.parts | int) }}"}
+        ),
+        gateways={"email": {"kind": "smtp"}},
+        organization={"credit": {"email": 100}},
+        path=tmp_path / "test.toml",
+    )
+    run = record_run(database, scenario, tmp_path, lambda _: None)
+    [oracle] = build_oracles(run.campaigns)
+    [(_, outcomes)] = oracle.predict()
+    may_fail = (outcomes.possible_reasons >> Reason.STEP_FAILED) & 1 == 1
+    assert may_fail.tolist() == [False, True, True, False]
+    assert outcomes.sent.all()
+    assert oracle.sum_costs() == MessageCosts(1, 1, 4)

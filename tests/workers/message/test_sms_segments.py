@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from simulator.setup.sms_costs import count_segments
+from simulator.setup.message_costs import count_segments
 from workers.message.sms_segments import GSM_BASIC, GSM_EXTENSION, count_sms_segments
 
 GSM_TABLE = (

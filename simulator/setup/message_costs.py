@@ -10,6 +10,7 @@ from typing import Any
 from simulator.audience.row_parser import CustomerRecord
 from simulator.scenario.plan import PlannedCampaign
 from tracker.status import Channel
+from workers.message.source import MessageSource
 
 _ESCAPE = "\x1b"
 _GSM_EXTENDED = {char: _ESCAPE + char for char in "\f^{}\\[~]|€"}
@@ -18,8 +19,14 @@ _GSM = set(
     "ÄÖÑÜ§¿abcdefghijklmnopqrstuvwxyzäöñüà"
 ).union(_GSM_EXTENDED)
 
+CANNOT_BE_MADE = 0
+"""Cost of a message whose template raises an error for the customer, at a gateway that sends text.
+
+If the gateway renders the message, it ends before it is sent, and its credit is refunded.
+"""
+
 CustomerCost = Callable[[Mapping[str, Any]], int]
-"""A function that returns the segments of the message to a customer, from the customer's record."""
+"""A function that returns the cost of the message to a customer, from the customer's record."""
 
 
 def make_customer_cost(campaign: PlannedCampaign) -> int | CustomerCost:
@@ -29,7 +36,10 @@ def make_customer_cost(campaign: PlannedCampaign) -> int | CustomerCost:
         The number, or a function of the customer if it differs by customer.
     """
     is_limited = campaign.organization.credit_on(campaign.channel) is not None
-    if campaign.channel is not Channel.SMS or not is_limited or campaign.message.text is None:
+    has_text = campaign.message.text is not None
+    has_segments = campaign.channel is Channel.SMS and is_limited and has_text
+    is_made = not campaign.gateway.is_simulated and campaign.message != MessageSource()
+    if not has_segments and not is_made:
         return 1
     # The template engine is loaded only for campaigns that need it.
     from workers.message.rendering import (
@@ -52,9 +62,10 @@ def make_customer_cost(campaign: PlannedCampaign) -> int | CustomerCost:
 
     def count(values: Mapping[str, object]) -> int:
         try:
-            return count_segments(templates.render({**campaign_values, **values}).text)
+            text = templates.render({**campaign_values, **values}).text
         except MessageFailed:
-            return 1
+            return CANNOT_BE_MADE if is_made else 1
+        return count_segments(text) if has_segments else 1
 
     if list_variables(templates.parts) <= campaign_values.keys():
         return count({})
