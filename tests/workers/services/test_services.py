@@ -1,6 +1,6 @@
 """The services that checks and dispatch depend on: retries, failures, answers."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -44,6 +44,9 @@ UNAVAILABLE = ServiceUnavailable("coupon service unavailable")
 COUPON, HANDLER = ServiceName.COUPON, ServiceName.HANDLER
 REFERRAL, SUBSCRIPTION = ServiceName.REFERRAL, ServiceName.SUBSCRIPTION
 
+Answers = Mapping[ServiceName, Mapping[int, object]]
+
+COUPONS: Answers = {COUPON: dict.fromkeys(range(4), Coupon("C"))}
 
 Script = Sequence[Collection[int] | ServiceUnavailable]
 
@@ -127,8 +130,17 @@ def test_a_step_blocks_customers_for_whom_a_service_failed(
 ) -> None:
     step, reason = REASONS[name]
     once, never = [[1, 2]], [[1, 2], [1], [1]]
-    assert judge(database, ScriptedServices({name: once}), step) == {}
-    assert judge(database, ScriptedServices({name: never}), step) == {1: not_sent_for(reason)}
+    assert judge(database, ScriptedServices({name: once}, COUPONS), step) == {}
+    assert judge(database, ScriptedServices({name: never}, COUPONS), step) == {
+        1: not_sent_for(reason)
+    }
+
+
+def test_a_customer_without_an_answer_has_no_coupon_and_no_opt_out(database: Database) -> None:
+    some: Answers = {COUPON: {0: Coupon("C"), 3: Coupon("C")}, REFERRAL: {1: "R"}}
+    missing = not_sent_for(Reason.COUPON_ID_MISSING)
+    assert judge(database, ScriptedServices({}, some), Step.VALIDATE) == {1: missing, 2: missing}
+    assert judge(database, ScriptedServices({}, some), Step.SUPPRESS) == {}
 
 
 @pytest.mark.parametrize("name", REASONS)
@@ -136,7 +148,7 @@ def test_a_step_raises_for_an_unavailable_service_and_gives_up_on_the_last_try(
     database: Database, name: ServiceName
 ) -> None:
     step, reason = REASONS[name]
-    services = ScriptedServices({name: [UNAVAILABLE]})
+    services = ScriptedServices({name: [UNAVAILABLE]}, COUPONS)
     with pytest.raises(ServiceUnavailable):
         judge(database, services, step)
     all_blocked = dict.fromkeys(range(4), not_sent_for(reason))
