@@ -13,7 +13,8 @@ from simulator.retry import retry_transient
 from simulator.schema import driver_acknowledgements
 from simulator.setup.run import Run, RunCampaign
 from tracker.clock import MICROSECONDS_PER_SECOND, Instant, SystemClock, from_seconds, to_seconds
-from tracker.record.catalog import Batch, Campaign, find_last_batch, load_batch
+from tracker.record.arrivals import find_last_batch
+from tracker.record.catalog import Batch, Campaign, load_batch
 from tracker.record.journal import Author, enqueue_batch
 from tracker.status import Step
 from tracker.store.database import Database

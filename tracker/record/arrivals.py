@@ -6,10 +6,11 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from tracker.clock import Instant
-from tracker.record.catalog import Batch
+from tracker.record.catalog import Batch, Campaign
 from tracker.record.predicates import is_of_message_in
 from tracker.status import Status
 from tracker.store.database import Database
+from tracker.store.schema.catalog import batches
 from tracker.store.schema.messages import messages, transitions
 
 
@@ -79,3 +80,15 @@ def not_before_arrival(
         .scalar_subquery()
     )
     return sa.case((rows.c.at < arrived_at, arrived_at), else_=rows.c.at)
+
+
+def find_last_batch(connection: Connection, campaign: Campaign) -> Batch | None:
+    """Return the last recorded batch of a campaign, or None if it has none."""
+    query = (
+        sa.select(batches.c.batch, batches.c.first, batches.c.size)
+        .where(batches.c.campaign_id == campaign.id)
+        .order_by(batches.c.batch.desc())
+        .limit(1)
+    )
+    row = connection.execute(query).one_or_none()
+    return None if row is None else Batch(campaign=campaign, **row._mapping)

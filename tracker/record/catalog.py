@@ -223,18 +223,6 @@ def load_batch(connection: Connection, campaign_id: int, batch: int) -> Batch:
     )
 
 
-def find_last_batch(connection: Connection, campaign: Campaign) -> Batch | None:
-    """Return the last recorded batch of a campaign, or None if it has none."""
-    query = (
-        sa.select(batches.c.batch, batches.c.first, batches.c.size)
-        .where(batches.c.campaign_id == campaign.id)
-        .order_by(batches.c.batch.desc())
-        .limit(1)
-    )
-    row = connection.execute(query).one_or_none()
-    return None if row is None else Batch(campaign=campaign, **row._mapping)
-
-
 def find_campaigns(
     connection: Connection, name: str | None = None, run: int | None = None
 ) -> list[Campaign]:

@@ -49,9 +49,9 @@ class LimitedRange:
     def __init__(self) -> None:
         self._left = MAX_LOOP_ITEMS
 
-    def __call__(self, *bounds: int) -> range:
+    def __call__(self, *arguments: int) -> range:
         """Return the numbers; raise `OverflowError` beyond the limit."""
-        numbers = range(*bounds)
+        numbers = range(*arguments)
         self._left -= len(numbers)
         if self._left < 0:
             raise OverflowError(f"range gives more than {MAX_LOOP_ITEMS:,} numbers in all")
