@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 from simulator.oracle.costs import NO_COSTS, MessageCosts
 from simulator.oracle.oracle import Oracle
+from simulator.setup.message_costs import make_customer_cost
 from tracker.status import Channel
 
 
@@ -111,15 +112,27 @@ class _CreditPool:
 def _count_pool(oracles: Sequence[Oracle]) -> _CreditPool:
     """Return the messages of some campaigns that share their credit."""
     counts = [oracle.count_sendable() for oracle in oracles]
+    breaking = [oracle.count_breaking() for oracle in oracles]
     plans = [oracle.campaign for oracle in oracles]
     credit = plans[0].organization.credit_on(plans[0].channel)
-    costs = [NO_COSTS] if credit is None else [oracle.sum_costs() for oracle in oracles]
+    costs = NO_COSTS
+    for oracle, (sendable, _), breaking_count in zip(oracles, counts, breaking, strict=True):
+        if credit is not None:
+            costs += _sum_costs(oracle, sendable + breaking_count)
     return _CreditPool(
         channels=frozenset(plan.channel for plan in plans),
         credit=credit,
         has_order=any(plan.after for plan in plans),
         sendable=sum(sendable for sendable, _ in counts),
         over_limit=sum(over_limit for _, over_limit in counts),
-        breaking=sum(oracle.count_breaking() for oracle in oracles),
-        costs=sum(costs, NO_COSTS),
+        breaking=sum(breaking),
+        costs=costs,
     )
+
+
+def _sum_costs(oracle: Oracle, messages: int) -> MessageCosts:
+    """Return the credit for the messages of a campaign, whose number is known."""
+    cost = make_customer_cost(oracle.campaign)
+    if not isinstance(cost, int):
+        return oracle.sum_costs()
+    return MessageCosts(cost, cost, cost * messages) if messages else NO_COSTS

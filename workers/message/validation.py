@@ -45,9 +45,13 @@ def validate_message(
     used = list_variables(templates.parts) - campaign_values.keys() - {UNSUBSCRIBE_URL}
     for names in ({*always, *used}, {*always, *required}):
         try:
-            templates.render({**campaign_values, **_make_sample(names)})
+            message = templates.render({**campaign_values, **_make_sample(names)})
         except MessageFailed as error:
             raise InvalidTemplate(str(error)) from None
+        if message.unsubscribe_url is not None and " " in message.unsubscribe_url:
+            raise InvalidTemplate(
+                f"{UNSUBSCRIBE_URL}: gives {message.unsubscribe_url!r}; expected no spaces"
+            )
     return requirements
 
 

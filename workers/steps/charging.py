@@ -9,6 +9,7 @@ from tracker.status import Channel, Reason
 from workers.message.rendering import MessageFailed, MessageRenderer
 from workers.message.sms_segments import count_sms_segments
 from workers.message.source import MessageSource
+from workers.services.base import ServiceUnavailable
 from workers.steps.context import StepContext
 from workers.steps.verdicts import mark_not_sent
 
@@ -19,8 +20,10 @@ def find_long_messages(context: StepContext, numbers: Sequence[int]) -> Mapping[
     An SMS costs one for each segment of its text, and an email one. Nothing is rendered where
     credit is unlimited, or where the campaign has no text.
 
+    If a service that the text needs stays unavailable, each message counts as one segment.
+
     Raises:
-        ServiceUnavailable: a service that the text needs is unavailable.
+        ServiceUnavailable: the service is unavailable, and a retry follows.
     """
     campaign = context.campaign
     is_charged = campaign.organization.credit_on(campaign.channel) is not None
@@ -32,7 +35,12 @@ def find_long_messages(context: StepContext, numbers: Sequence[int]) -> Mapping[
     if renderer.is_same_for_all:
         segments = _count_segments(renderer, numbers[0])
         return dict.fromkeys(numbers, segments) if segments > 1 else {}
-    counts = {number: _count_segments(renderer, number) for number in numbers}
+    try:
+        counts = {number: _count_segments(renderer, number) for number in numbers}
+    except ServiceUnavailable:
+        if not context.is_last_try:
+            raise
+        return {}
     return {number: segments for number, segments in counts.items() if segments > 1}
 
 

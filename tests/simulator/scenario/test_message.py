@@ -132,6 +132,7 @@ def test_a_wrong_message_or_title_is_refused_with_its_key(
     ("settings", "key", "expected"),
     [
         ('unsubscribe_url = "ftp://s.internal"', "unsubscribe_url", "https://"),
+        ('unsubscribe_url = "https://s.internal/a b"', "unsubscribe_url", "expected no spaces"),
         ('unsubscribe_url = "https://s.internal/<"', "unsubscribe_url", "https://"),
         ('unsubscribe_url = "https://s.internal/{{ x }}"', "unsubscribe_url", "unknown variable"),
         ('unsubscribe_email = "a\\r\\nb@s.internal"', "unsubscribe_email", "an email address"),
