@@ -20,14 +20,18 @@ MODULE = "extra"
 def write_distribution(
     folder: Path, module: str, source: str, group: PluginGroup, entries: Mapping[str, str]
 ) -> None:
-    """Write what pip would write into a folder: one module, its metadata and entry points."""
+    """Write what pip would write into a folder: one module, its metadata and entry points.
+
+    Called again, it adds entry points of another group.
+    """
     (folder / f"{module}.py").write_text(source)
     metadata = folder / f"{module}-1.0.dist-info"
-    metadata.mkdir()
+    metadata.mkdir(exist_ok=True)
     name = module.replace("_", "-")
     (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
     lines = [f"[{group}]", *(f"{entry} = {value}" for entry, value in entries.items())]
-    (metadata / "entry_points.txt").write_text("\n".join(lines))
+    with (metadata / "entry_points.txt").open("a") as registered:
+        registered.write("\n".join([*lines, ""]))
 
 
 @contextmanager
