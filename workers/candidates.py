@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import sqlalchemy as sa
@@ -125,7 +125,7 @@ class Candidate(NamedTuple):
             outside.
         failed: the services that gave no answer for the customer; their values are None.
         is_duplicate: whether an earlier customer of the audience has the same address on the
-            campaign's channel, and gets the message.
+            campaign's channel, and gets the message; False outside the step `suppress`.
     """
 
     customer: Customer
@@ -164,6 +164,7 @@ class Candidate(NamedTuple):
             coupon=self.coupon if ServiceName.COUPON in services else None,
             referral=self.referral if ServiceName.REFERRAL in services else None,
             failed=self.failed.intersection(services),
+            is_duplicate=self.is_duplicate and step is Step.SUPPRESS,
         )
 
 
@@ -196,10 +197,6 @@ def load_candidates(
         with database.read() as connection:
             return allowance.count_recent_messages(connection, database, campaign, numbers, now)
 
-    duplicates: Collection[int] = ()
-    if step is Step.SUPPRESS and campaign.has_shared_addresses:
-        with database.read() as connection:
-            duplicates = read_duplicates(connection, database, campaign, numbers)
     recent = RecentMessages(count_recent)
     subscription = SUBSCRIBED if step is Step.SUPPRESS else None
     coupon = NO_COUPON if ServiceName.COUPON in answers else None
@@ -218,10 +215,21 @@ def load_candidates(
             else candidate
             for candidate in candidates
         ]
-    if not duplicates:
-        return candidates
+    if step is Step.SUPPRESS and campaign.has_shared_addresses:
+        candidates = _mark_duplicates(database, campaign, candidates)
+    return candidates
+
+
+def _mark_duplicates(
+    database: Database, campaign: Campaign, candidates: Sequence[Candidate]
+) -> list[Candidate]:
+    """Return candidates, marked if an earlier customer of the audience has the same address."""
+    numbers = [candidate.number for candidate in candidates]
+    with database.read() as connection:
+        duplicates = read_duplicates(connection, database, campaign, numbers)
     return [
-        candidate._replace(is_duplicate=candidate.number in duplicates) for candidate in candidates
+        candidate._replace(is_duplicate=True) if candidate.number in duplicates else candidate
+        for candidate in candidates
     ]
 
 

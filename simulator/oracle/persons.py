@@ -56,7 +56,7 @@ NOBODY = SharingCustomers(
 
 
 class MessageEffects(NamedTuple):
-    """What messages do to the customers, or persons, whom they concern: counts of messages.
+    """What messages do to customers or persons: counts of messages.
 
     Attributes:
         sent: messages that are sent.
@@ -179,7 +179,7 @@ def _find_sharing(
     shared = distinct[counts > 1]
     if not len(shared):
         return {}
-    found: dict[str, tuple[NDArray[np.int64], NDArray[np.int64]]] = {}
+    rows_by_owner: dict[str, tuple[NDArray[np.int64], NDArray[np.int64]]] = {}
     restrictions = np.zeros(len(shared), np.int8)
     hard, soft = np.zeros((2, len(shared)), np.int64)
     for owner, audience in audiences.items():
@@ -187,7 +187,7 @@ def _find_sharing(
         persons = np.minimum(np.searchsorted(shared, own), len(shared) - 1)
         numbers = np.flatnonzero(shared[persons] == own)
         persons = persons[numbers]
-        found[owner] = numbers, persons
+        rows_by_owner[owner] = numbers, persons
         np.bitwise_or.at(restrictions, persons, audience.restrictions[numbers])
         np.maximum.at(hard, persons, audience.hard_bounces[numbers])
         np.maximum.at(soft, persons, audience.soft_bounces[numbers])
@@ -200,7 +200,7 @@ def _find_sharing(
             soft_bounces=soft[persons],
             is_duplicate=_find_repeated(persons) & np.bool_(audiences[owner].skips_duplicates),
         )
-        for owner, (numbers, persons) in found.items()
+        for owner, (numbers, persons) in rows_by_owner.items()
         if len(numbers)
     }
 

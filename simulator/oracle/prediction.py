@@ -118,10 +118,10 @@ class AudiencePrediction:
     def has_unclear_limit(self, campaign: PlannedCampaign) -> bool:
         """Return whether it is open which messages count for the message limit."""
         rivals = self._find_rivals(campaign)
-        if campaign.organization.message_limit is not None and any(
-            self._find_effects(other, is_alone=True)[1].limited.any() for other in rivals
-        ):
-            return True
+        has_limit = campaign.organization.message_limit is not None
+        for other in rivals if has_limit and self.persons.sharing else ():
+            if self._find_effects(other, is_alone=True)[1].limited.any():
+                return True
         if campaign.name not in self.customers.facts.limit_times:
             return False
         history = self._compute_history(campaign)

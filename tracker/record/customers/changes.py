@@ -69,7 +69,7 @@ def update_bounce_counts(
 def _group_customers(
     database: Database, connection: Connection, campaign: Campaign, numbers: Sequence[int]
 ) -> Iterator[tuple[sa.ColumnElement[bool], int]]:
-    """Yield conditions on the customers whom messages concern, with the messages to each of them.
+    """Yield conditions on the recipients of messages, with the number of messages to each of them.
 
     A customer may be in several groups: for the own message, and for others to the same address.
     """

@@ -78,7 +78,7 @@ class SiblingCampaign:
     _others: Mapping[int, Sequence[int]]
 
     def find_customers(self, number: int) -> Iterator[int]:
-        """Yield the customers whom a message concerns, by their numbers in the other campaign."""
+        """Yield the customers with the address of a message, by their numbers in their campaign."""
         if number in self._own:
             yield number
         yield from self._others.get(number, ())
