@@ -1,5 +1,6 @@
 """Credit by channel and by segments: what is charged, withheld and predicted."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,21 @@ from simulator.results.result import RunResult
 from simulator.setup.customers import make_generated_record
 from simulator.setup.record import record_run
 from simulator.world.defects import NO_DEFECT
-from tests.support.inline_runs import assert_passed, build_campaign, build_scenario, run_scenario
+from tests.support.factory import step_context
+from tests.support.inline_runs import (
+    assert_passed,
+    build_campaign,
+    build_scenario,
+    enqueue_campaign,
+    run_scenario,
+)
 from tracker.record import allowance
 from tracker.status import Channel, Reason, Status
 from tracker.store.database import Database
 from tracker.store.schema.catalog import customers, organizations
 from tracker.store.schema.messages import message_segments
+from workers.services.base import ServiceUnavailable
+from workers.steps.charging import find_long_messages
 
 pytestmark = pytest.mark.usefixtures("no_retry_delay")
 
@@ -194,3 +204,21 @@ def test_a_message_that_may_fail_at_a_real_gateway_is_predicted_as_such(
     assert may_fail.tolist() == [False, True, True, False]
     assert outcomes.sent.all()
     assert oracle.sum_costs() == MessageCosts(1, 1, 4)
+
+
+def test_a_service_that_stays_unavailable_makes_each_message_one_segment(
+    database: Database, tmp_path: Path
+) -> None:
+    scenario = build_scenario(
+        build_campaign(
+            channel="sms", message={"text": 200 * "x" + "{{ referral | default('none') }}"}
+        ),
+        organization={"credit": 9},
+        services={"referral": {"outage": {"from": "0s", "to": "1h"}}},
+    )
+    [campaign] = record_run(database, scenario, tmp_path, lambda _: None).campaigns
+    [batch] = enqueue_campaign(database, campaign)
+    context = step_context(database, batch)
+    with pytest.raises(ServiceUnavailable):
+        find_long_messages(context, [0, 1])
+    assert find_long_messages(replace(context, is_last_try=True), [0, 1]) == {}

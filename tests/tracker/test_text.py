@@ -4,7 +4,14 @@ from typing import NoReturn
 
 import pytest
 
-from tracker.text import describe_error, format_fields
+from tracker.text import (
+    MAX_TITLE_LENGTH,
+    describe_error,
+    escape_control_characters,
+    format_fields,
+    to_one_line,
+    validate_title,
+)
 
 
 class SilentError(Exception):
@@ -26,3 +33,43 @@ class SilentError(Exception):
 def test_an_error_is_described_whatever_it_says(error: Exception, text: str) -> None:
     assert describe_error(error) == text
     assert text.split(":")[0] in format_fields(error=error)
+
+
+@pytest.mark.parametrize(
+    "title",
+    [
+        "Diwali — Festive Sale 2026 (SMS)",
+        "दिवाली",
+        "क्\u200dष",
+        "👨\u200d👩\u200d👧",
+        "مرحبا",
+        MAX_TITLE_LENGTH * "x",
+    ],
+)
+def test_a_title_may_have_any_script(title: str) -> None:
+    assert validate_title(f" {title} " if len(title) < MAX_TITLE_LENGTH else title) == title
+    assert escape_control_characters(title) == title
+
+
+@pytest.mark.parametrize(
+    "title",
+    [
+        "",
+        " ",
+        "a\nb",
+        "a\tb",
+        "\x1b[31m",
+        "a\u2028b",
+        "\u202eevil",
+        "\u2066x",
+        "\ufeffx",
+        201 * "x",
+    ],
+)
+def test_a_title_is_one_line_without_invisible_characters(title: str) -> None:
+    with pytest.raises(ValueError, match="expected one line of 1 to 200 characters"):
+        validate_title(title)
+
+
+def test_a_line_has_no_line_ends() -> None:
+    assert to_one_line("a\r\nBcc:\x00\x1b  b\u2028c\u200d") == "a Bcc: b c\u200d"

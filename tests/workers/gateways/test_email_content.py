@@ -5,7 +5,7 @@ from email import message_from_bytes, policy
 from email.message import EmailMessage
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.support.factory import SPRING
@@ -54,6 +54,7 @@ def read_part(message: EmailMessage, kind: str) -> str:
     return text.replace("\r\n", "\n")
 
 
+@example(subject="=?utf-8?q?no?=", sender="=?utf-8?q?no?=")
 @given(subject=TEXTS, sender=TEXTS)
 def test_a_subject_in_any_script_arrives_and_adds_no_header(subject: str, sender: str) -> None:
     one_line = to_one_line(subject)
