@@ -31,6 +31,9 @@ MAX_DURATION = timedelta(days=365)
 MIN_RATE, MAX_RATE = 0.001, 10_000_000
 """Messages per second: one in a quarter of an hour, and more than any broker takes."""
 
+MAX_LIST_NAME_CHARACTERS = 200
+"""Characters of the name of an organization that keeps a list; it is a part of a database's key."""
+
 MAX_VALUE_CHARACTERS = 60
 """Characters of a wrong value that an error shows."""
 
@@ -119,6 +122,16 @@ def validate_text(value: str) -> str:
     if not value or "\0" in value:
         raise ValueError(f"got {value!r}; expected a non-empty string without NUL characters")
     return value
+
+
+def validate_list_name(name: str) -> str:
+    """Return the name of an organization that keeps a list, or raise ValueError if it can't."""
+    if len(name) > MAX_LIST_NAME_CHARACTERS:
+        raise ValueError(
+            f"got an organization whose name has {len(name)} characters; expected at most"
+            f" {MAX_LIST_NAME_CHARACTERS}"
+        )
+    return validate_text(name)
 
 
 def parse_rate(value: object) -> float:

@@ -35,7 +35,9 @@ def suggest_similar(word: str, choices: Sequence[str]) -> str:
 
 
 def pluralize(count: int, noun: str) -> str:
-    """Return a count with its noun, such as "1 row", "1,200 rows" or "2 batches"."""
+    """Return a count with its noun, such as "1 row", "1,200 rows", "2 batches" or "2 entries"."""
+    if count != 1 and noun.endswith("ry"):
+        return f"{count:,} {noun[:-1]}ies"
     ending = "" if count == 1 else "es" if noun.endswith(("ch", "ss")) else "s"
     return f"{count:,} {noun}{ending}"
 

@@ -23,6 +23,16 @@ app = typer.Typer(
 
 STDOUT = Path("-")
 
+EncodingOption = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Encoding. Default: guessed.")
+]
+SeparatorOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME", help="Separator: comma, semicolon, tab or pipe. Default: guessed."
+    ),
+]
+
 MAX_SAMPLE_CHARACTERS = 60
 """Characters of the samples of a column that are shown."""
 
@@ -47,15 +57,8 @@ def inspect(
         Path | None,
         typer.Option(metavar="FILE", help="Write the mapping to this file; - for stdout."),
     ] = None,
-    encoding: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Encoding. Default: guessed.")
-    ] = None,
-    separator: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME", help="Separator: comma, semicolon, tab or pipe. Default: guessed."
-        ),
-    ] = None,
+    encoding: EncodingOption = None,
+    separator: SeparatorOption = None,
     region: Annotated[
         str | None,
         typer.Option(metavar="XX", help="Country of national numbers in rows without a region."),
@@ -81,7 +84,7 @@ def inspect(
     from simulator.audience.mapping_file import format_mapping
 
     given = {"encoding": encoding, "separator": separator, "region": region}
-    options = _parse_options({key: text for key, text in given.items() if text is not None})
+    options = parse_format_options({key: text for key, text in given.items() if text is not None})
     _check_output(write, file)
     inspection = inspect_audience_file(file, **options, other_columns=other_columns)
     print("\n".join(_report_lines(inspection)), file=sys.stderr if write == STDOUT else sys.stdout)
@@ -100,7 +103,7 @@ def _check_output(write: Path | None, file: Path) -> None:
     check_writable("--write", write)
 
 
-def _parse_options(texts: dict[str, str]) -> dict[str, str]:
+def parse_format_options(texts: dict[str, str]) -> dict[str, str]:
     """Return the values of options that are keys of a scenario; raise UsageError for wrong ones."""
     from simulator.audience.formats import parse_section
 

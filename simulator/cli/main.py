@@ -55,6 +55,10 @@ COMMANDS = {
     "runs": CommandEntry("simulator.cli.runs:runs", "List the recorded runs, latest first."),
     "compare": CommandEntry("simulator.cli.runs:compare", "Compare two runs figure by figure."),
     "audience": CommandEntry("simulator.cli.audience:app", "Inspect files of customers."),
+    "suppressions": CommandEntry(
+        "simulator.cli.suppressions:app",
+        "List and change the recipients that organizations suppress in all runs.",
+    ),
     "checks": CommandEntry(
         "simulator.cli.checks:app", "List, explain and try the checks that block messages."
     ),

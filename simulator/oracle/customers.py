@@ -26,7 +26,7 @@ from simulator.world.engagement import draw_engagement
 from simulator.world.forced import REASON_BY_POISON, derive_forced_engagement
 from simulator.world.gateway_response import draw_gateway_responses, draw_rejection_counts
 from simulator.world.services import draw_unanswered
-from tracker.status import OPT_OUTS, Engagement, Reason, Status
+from tracker.status import OPT_OUTS, Channel, Engagement, Reason, Status
 from workers.services.base import MAX_SERVICE_CALLS
 
 
@@ -44,14 +44,14 @@ class CustomerChunk:
     first: int
     count: int
 
-    def load_bounces(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return the hard and the soft bounces that the customers' file says."""
+    def load_bounces(self, channel: Channel) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the hard and the soft bounces on a channel that the customers' file says."""
         if self.imported_audience is None:
             hard, soft = np.zeros((2, self.count), np.int64)
         else:
             part = slice(self.first, self.first + self.count)
-            hard = self.imported_audience.hard_bounces[part].astype(np.int64)
-            soft = self.imported_audience.soft_bounces[part].astype(np.int64)
+            hard = self.imported_audience.hard_bounces[channel][part].astype(np.int64)
+            soft = self.imported_audience.soft_bounces[channel][part].astype(np.int64)
         return hard, soft
 
     def predict_engagement(self, campaign: PlannedCampaign) -> dict[Engagement, NDArray[np.bool_]]:

@@ -189,8 +189,8 @@ def _find_sharing(
         persons = persons[numbers]
         rows_by_owner[owner] = numbers, persons
         np.bitwise_or.at(restrictions, persons, audience.restrictions[numbers])
-        np.maximum.at(hard, persons, audience.hard_bounces[numbers])
-        np.maximum.at(soft, persons, audience.soft_bounces[numbers])
+        np.maximum.at(hard, persons, audience.hard_bounces[channel][numbers])
+        np.maximum.at(soft, persons, audience.soft_bounces[channel][numbers])
     return {
         (owner, channel): SharingCustomers(
             numbers=numbers,

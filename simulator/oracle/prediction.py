@@ -234,7 +234,7 @@ class AudiencePrediction:
         """
         count, facts = self.customers.count, self.customers.facts
         part = self._find_sharing(campaign.channel)
-        hard, soft = self.customers.load_bounces()
+        hard, soft = self.customers.load_bounces(campaign.channel)
         hard[part.numbers], soft[part.numbers] = part.hard_bounces, part.soft_bounces
         messages_sent, most_sent = np.zeros((2, count), np.int64)
         opted_out, uncertain = np.zeros((2, count), np.bool_)

@@ -13,6 +13,7 @@ from simulator.figures import THROUGHPUT, Figures, is_sampled
 from simulator.oracle.credit import WithheldPrediction, predict_withheld
 from simulator.oracle.facts import read_recorded_facts
 from simulator.oracle.oracle import build_oracles
+from simulator.oracle.suppressions import suppress_listed_customers
 from simulator.results.expectations import ExpectationResult, judge_expectations
 from simulator.results.invariants import INVARIANTS
 from simulator.results.judgement import are_all_met
@@ -33,6 +34,7 @@ from tracker.queries.latencies import DRIVER_LAG, QUEUED_TO_GATEWAY, Span
 from tracker.queries.report import Report, make_reports
 from tracker.queries.workload import Workload
 from tracker.record.check_times import CheckTime
+from tracker.record.suppressions.snapshot import ListSummary, read_summaries
 from tracker.status import Status
 from tracker.store.database import Database
 
@@ -58,6 +60,7 @@ class RunResult:
 
     Attributes:
         run: the run with the messages that were sent.
+        suppression_lists: those that the run began with, by the organization's name.
         withheld: by the organization's name.
         seconds: real seconds from the first step to the last.
         limit: what kept messages from reaching the gateway earlier.
@@ -73,6 +76,7 @@ class RunResult:
     failures: tuple[RecordedFailure, ...]
     prediction_checks: tuple[PredictionCheck, ...]
     invariant_results: tuple[InvariantResult, ...]
+    suppression_lists: Mapping[str, ListSummary]
     withheld: Mapping[str, WithheldMessages]
     seconds: float
     figures: Figures
@@ -178,6 +182,10 @@ class RunResult:
             "speed": self.run.scenario.clock.speed,
             "planned": self.observations.planned,
             "messages": self.run.size,
+            "suppressions": {
+                name: summary._asdict() for name, summary in self.suppression_lists.items()
+            }
+            or None,
             "seconds": round(self.seconds, 3),
             "throughput": self.figures[THROUGHPUT],
             "limited_by": self.limit.as_json(),
@@ -262,6 +270,7 @@ def judge_run(
             failures=tuple(read_failures(connection, run.campaign_ids)),
             prediction_checks=tuple(checks),
             invariant_results=(*results, *observations.balance_findings),
+            suppression_lists=read_summaries(connection, run.id),
             withheld=count_withheld(run, withheld, checks, observations),
             thresholds=evaluate_thresholds(
                 run.scenario.thresholds,
@@ -287,8 +296,9 @@ def _check_predictions(
     connection: Connection, run: Run, observations: RunObservations, conditions: RunConditions
 ) -> tuple[Mapping[str | None, WithheldPrediction], list[PredictionCheck]]:
     """Return the messages to be withheld by organization, and each campaign's prediction check."""
-    facts = read_recorded_facts(connection, run.campaigns, ZoneInfo(conditions.timezone))
-    oracles = build_oracles(run.campaigns, facts)
+    campaigns = suppress_listed_customers(connection, run.id, run.campaigns)
+    facts = read_recorded_facts(connection, campaigns, ZoneInfo(conditions.timezone))
+    oracles = build_oracles(campaigns, facts)
     withheld = predict_withheld(oracles)
     checks = [
         check_prediction(

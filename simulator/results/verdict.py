@@ -260,6 +260,7 @@ def list_notes(result: RunResult) -> Iterator[str]:
     """Yield notes on faults, re-queued batches and the gateway."""
     figures, observations = result.figures, result.observations
     yield from map(_describe_failure, result.failures)
+    yield from _list_suppression_notes(result)
     yield from _list_fault_notes(result)
     if not observations.is_known:
         yield (
@@ -286,6 +287,21 @@ def _describe_failure(failure: RecordedFailure) -> str:
     if failure.check is None:
         return f"{count} broke a step ({failure.reason.slug}), for example with {failure.error}"
     return f"Check {failure.check} failed on {count}, for example with {failure.error}"
+
+
+def _list_suppression_notes(result: RunResult) -> Iterator[str]:
+    """Yield which lists a run began with, or that imported customers are isolated."""
+    for name, kept in result.suppression_lists.items():
+        yield f"Suppression list of {name} when the run began: {kept}"
+    plans = [run_campaign.plan for run_campaign in result.run.campaigns]
+    if not result.suppression_lists and any(plan.audience.is_imported for plan in plans):
+        yield "Isolated: nothing is kept for or taken from other runs (organization.keep)"
+    for plan in plans:
+        if plan.organization.keep and not plan.audience.is_imported:
+            yield (
+                f"Nothing is kept of campaign {plan.name}: its customers are generated, and no"
+                " other run has them"
+            )
 
 
 def _list_fault_notes(result: RunResult) -> Iterator[str]:

@@ -3,7 +3,14 @@
 import re
 from typing import Annotated
 
-from pydantic import AfterValidator, Field, PlainValidator, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    Field,
+    PlainValidator,
+    ValidationInfo,
+    WithJsonSchema,
+    field_validator,
+)
 
 from simulator.validation_errors import parse_table
 from simulator.values import (
@@ -12,6 +19,7 @@ from simulator.values import (
     ScenarioSection,
     Title,
     format_value,
+    validate_list_name,
     validate_text,
 )
 from tracker.record.allowance import MAX_MESSAGE_LIMIT, MAX_MESSAGE_LIMIT_DAYS
@@ -145,6 +153,16 @@ class OrganizationSection(ScenarioSection):
     """Settings for email."""
     sms: Annotated[ChannelSection, Field(examples=[{"enabled": False}])] = ChannelSection()
     """Settings for SMS."""
+    keep: Annotated[Flag, Field(examples=[True])] = False
+    """Whether bounces, opt-outs and the National Do Not Call list of imported customers stay for
+    the next run of an organization with this name; see `sendtrace suppressions`."""
+
+    @field_validator("keep")
+    @classmethod
+    def _validate_list_name(cls, keep: bool, info: ValidationInfo) -> bool:
+        if keep and "name" in info.data:
+            validate_list_name(info.data["name"])
+        return keep
 
     def channel_section(self, channel: Channel) -> ChannelSection:
         """Return the settings for a channel."""

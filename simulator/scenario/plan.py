@@ -120,6 +120,11 @@ class PlannedCampaign:
         can_open = self.channel is Channel.EMAIL and self.gateway.is_simulated
         return can_open and (self.audience.is_imported or self.engagement.has_engagement)
 
+    @property
+    def keeps_suppressions(self) -> bool:
+        """True if bounces and opt-outs stay for the next run; generated customers exist in one."""
+        return self.organization.keep and self.audience.is_imported
+
     def without_outages(self) -> "PlannedCampaign":
         """Return the campaign with services that are never unavailable."""
         failures = {

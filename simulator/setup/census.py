@@ -68,6 +68,8 @@ class ImportedAudience:
             the address of a sound customer forces (`ForcedOutcome`), negated.
         coupon_defects: by campaign, the code of the reason for which a coupon blocks the message,
             its date apart.
+        hard_bounces: by channel; a file says the same of both.
+        soft_bounces: by channel, as well.
         coupon_expires: last day of each customer's coupon.
         today: day on which the run begins.
         restrictions: bits of `Restriction` that each customer's record has.
@@ -79,8 +81,8 @@ class ImportedAudience:
 
     record_defects: Mapping[str, NDArray[np.int8]]
     coupon_defects: Mapping[str, NDArray[np.int8]]
-    hard_bounces: NDArray[np.int16]
-    soft_bounces: NDArray[np.int16]
+    hard_bounces: Mapping[Channel, NDArray[np.int16]]
+    soft_bounces: Mapping[Channel, NDArray[np.int16]]
     coupon_expires: NDArray[np.int32]
     today: int
     restrictions: NDArray[np.int8]
@@ -130,8 +132,8 @@ class AudienceScanner:
             self._hard_bounces.append(min(customer.hard_bounces_email, MAX_COUNTED_BOUNCES))
             self._soft_bounces.append(min(customer.soft_bounces_email, MAX_COUNTED_BOUNCES))
             self._restrictions.append(_find_restrictions(customer))
-            self._keys[Channel.EMAIL].append(_hash_key(customer.email_key))
-            self._keys[Channel.SMS].append(_hash_key(customer.mobile_key))
+            self._keys[Channel.EMAIL].append(hash_key(customer.email_key))
+            self._keys[Channel.SMS].append(hash_key(customer.mobile_key))
             yield customer
 
     def build_imported_audience(self) -> ImportedAudience:
@@ -139,8 +141,8 @@ class AudienceScanner:
         return ImportedAudience(
             _to_arrays(self._record_defects),
             _to_arrays(self._coupon_defects),
-            np.array(self._hard_bounces, np.int16),
-            np.array(self._soft_bounces, np.int16),
+            dict.fromkeys(Channel, np.array(self._hard_bounces, np.int16)),
+            dict.fromkeys(Channel, np.array(self._soft_bounces, np.int16)),
             np.array(self._expires, np.int32),
             self._today,
             np.frombuffer(self._restrictions, np.int8),
@@ -154,8 +156,8 @@ def record_census(connection: Connection, audience_id: int, imported: ImportedAu
     """Record what is known of an audience, because campaigns change its customers later."""
     content = io.BytesIO()
     arrays: dict[str, NDArray[Any]] = {
-        _HARD_BOUNCES: imported.hard_bounces,
-        _SOFT_BOUNCES: imported.soft_bounces,
+        _HARD_BOUNCES: imported.hard_bounces[Channel.EMAIL],
+        _SOFT_BOUNCES: imported.soft_bounces[Channel.EMAIL],
         _COUPON_EXPIRES: imported.coupon_expires,
         _TODAY: np.array(imported.today),
         _RESTRICTIONS: imported.restrictions,
@@ -187,8 +189,8 @@ def load_census(connection: Connection, audience_id: int) -> ImportedAudience:
         return ImportedAudience(
             record_defects=_select_arrays(arrays, _RECORD_PREFIX),
             coupon_defects=_select_arrays(arrays, _COUPON_PREFIX),
-            hard_bounces=arrays[_HARD_BOUNCES],
-            soft_bounces=arrays[_SOFT_BOUNCES],
+            hard_bounces=dict.fromkeys(Channel, arrays[_HARD_BOUNCES]),
+            soft_bounces=dict.fromkeys(Channel, arrays[_SOFT_BOUNCES]),
             coupon_expires=arrays[_COUPON_EXPIRES],
             today=int(arrays[_TODAY]),
             costs=_select_arrays(arrays, _COST_PREFIX),
@@ -246,7 +248,7 @@ def _find_restrictions(customer: CustomerRecord) -> int:
     )
 
 
-def _hash_key(key: str | None) -> int:
+def hash_key(key: str | None) -> int:
     """Return a number of 64 bits for an address as it is compared."""
     if key is None:
         return NO_KEY

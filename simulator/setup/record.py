@@ -16,6 +16,7 @@ from simulator.setup.census import AudienceScanner, ImportedAudience, record_cen
 from simulator.setup.customers import ProgressCallback, generate_customers, import_customers
 from simulator.setup.expected_outcomes import record_expected_outcomes
 from simulator.setup.heartbeat import keep_alive
+from simulator.setup.kept_lists import begin_with_kept_lists
 from simulator.setup.rebuild import record_setup
 from simulator.setup.run import Run, RunCampaign
 from simulator.setup.run_folder import create_run_folder
@@ -56,6 +57,7 @@ def record_run(
             recorder.record_customers(campaign)
         recorder.record_shared_addresses()
         campaigns = tuple(recorder.record_campaign(campaign) for campaign in scenario.campaigns)
+        begin_with_kept_lists(database, run_id, campaigns, scenario.clock.start_instant)
     return Run(
         id=run_id,
         scenario=scenario,
@@ -139,7 +141,7 @@ class _RunRecorder:
         Generated customers are persons of their own.
         """
         for organization_id in sorted(self._importing_organizations):
-            with self._database.write_analytics() as connection:
+            with self._database.write() as connection:
                 record_shared_addresses(connection, organization_id, self._skipping_audiences)
 
     def record_campaign(self, plan: PlannedCampaign) -> RunCampaign:
@@ -165,6 +167,7 @@ class _RunRecorder:
                 services_kind=plan.services_kind,
                 services_settings=plan.services_settings,
                 tracks_engagement=plan.tracks_engagement,
+                keeps_suppressions=plan.keeps_suppressions,
                 title=plan.title,
                 message=plan.message.to_json(),
             )

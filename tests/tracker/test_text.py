@@ -9,6 +9,7 @@ from tracker.text import (
     describe_error,
     escape_control_characters,
     format_fields,
+    pluralize,
     to_one_line,
     validate_title,
 )
@@ -73,3 +74,10 @@ def test_a_title_is_one_line_without_invisible_characters(title: str) -> None:
 
 def test_a_line_has_no_line_ends() -> None:
     assert to_one_line("a\r\nBcc:\x00\x1b  b\u2028c\u200d") == "a Bcc: b c\u200d"
+
+
+def test_a_noun_follows_its_count() -> None:
+    assert pluralize(1, "entry") == "1 entry"
+    assert [pluralize(2_000, noun) for noun in ("entry", "row", "batch", "process")] == [
+        "2,000 entries", "2,000 rows", "2,000 batches", "2,000 processes"
+    ]  # fmt: skip

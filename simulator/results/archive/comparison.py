@@ -299,6 +299,9 @@ def _find_differences(before: RunSummary, after: RunSummary) -> Iterator[RunDiff
         old_text, new_text = (_format_detail(values[what]) for values in settings)
         if old_text != new_text:
             yield RunDifference(what.replace("_", " "), old_text, new_text)
+    if before.suppressions != after.suppressions:
+        lists = map(_describe_suppression_lists, (before, after))
+        yield RunDifference("suppression list", *lists)
     tables = [summary.model_dump(include=set(COMPARED_TABLES)) for summary in (before, after)]
     for table in COMPARED_TABLES:
         old, new = tables[0][table], tables[1][table]
@@ -316,6 +319,10 @@ def _find_differences(before: RunSummary, after: RunSummary) -> Iterator[RunDiff
                 before=text if is_removed else "",
                 after="" if is_removed else text,
             )
+
+
+def _describe_suppression_lists(summary: RunSummary) -> str:
+    return "; ".join(f"{name}: {kept}" for name, kept in (summary.suppressions or {}).items())
 
 
 def _definition_changes(before: str, after: str) -> list[str]:

@@ -23,6 +23,7 @@ from simulator.schema import results
 from simulator.validation_errors import format_validation_errors
 from simulator.values import format_value
 from tracker.errors import NotFound, UsageError
+from tracker.record.suppressions.snapshot import ListSummary
 from tracker.store.database import Database
 from tracker.store.schema.catalog import runs
 from tracker.store.schema.integers import MAX_INTEGER
@@ -71,6 +72,7 @@ class RunSummary(BaseModel):
     speed: Annotated[float, Field(gt=0)]
     not_comparable: dict[str, str] = Field(default_factory=dict)
     messages: int
+    suppressions: dict[str, ListSummary] | None = None
     workers: int | None
     batch_size: int
     database: str

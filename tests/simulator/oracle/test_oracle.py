@@ -433,7 +433,8 @@ def test_predictions_do_not_depend_on_their_chunks(
         dict.fromkeys(["spring", "later"], coupons),
     )
     keys = {channel: np.zeros(100, np.uint64) for channel in Channel}
-    records = (*by_name, hard, soft, last_days, 9, np.zeros(100, np.int8), keys, True)
+    bounces = (dict.fromkeys(Channel, hard), dict.fromkeys(Channel, soft))
+    records = (*by_name, *bounces, last_days, 9, np.zeros(100, np.int8), keys, True)
     audience = ImportedAudience(*records) if imported else None
     for planned in scenario.campaigns:
         oracle = Oracle(

@@ -71,7 +71,7 @@ def add(database: Database, *entries: Suppression, now: int = 0) -> int:
 
 def read_list(database: Database, **selection: Any) -> list[Suppression]:
     with database.read() as connection:
-        return [*read_entries(database, connection, Selection(organization="Acme", **selection))]
+        return [*read_entries(connection, Selection(organization="Acme", **selection))]
 
 
 def read_facts(database: Database) -> list[tuple[str, str, int]]:
@@ -236,10 +236,10 @@ def test_entries_are_selected_and_removed(database: Database) -> None:
     assert read_list(database, recipients=[Recipient(SMS, "ana@shop.test")]) == []
     with database.write() as connection:
         selection = Selection(organization="Acme", recipients=[bo.recipient])
-        assert remove_entries(database, connection, selection) == 1
-        assert remove_entries(database, connection, selection) == 0
+        assert remove_entries(connection, selection) == 1
+        assert remove_entries(connection, selection) == 0
         other = Selection(organization="Other")
-        assert remove_entries(database, connection, other) == 0
+        assert remove_entries(connection, other) == 0
     assert read_list(database) == [ana, number]
 
 

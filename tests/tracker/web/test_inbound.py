@@ -35,6 +35,7 @@ from tracker.record.due import DueKind
 from tracker.record.engagement import EngagementEvent, read_engagement_counts
 from tracker.record.journal import Move, enqueue_batch, open_entry
 from tracker.record.rollup import roll_up_engagement
+from tracker.record.suppressions.entries import Selection, read_entries
 from tracker.settings import Settings
 from tracker.status import Channel, Engagement, ReceiptVerdict, Status, Step
 from tracker.store.database import Database
@@ -395,6 +396,22 @@ def test_an_opt_out_counts_at_once_whether_the_message_arrived_or_not(
         [report] = make_reports(connection, [batch.campaign])
     assert report.engagement == {Engagement.UNSUBSCRIBED: 1, Engagement.SPAM: 1}
     assert find_violations(database, batch.campaign) == []
+
+
+def test_an_opt_out_is_listed_at_once_where_the_organization_keeps_a_list(
+    client: TestClient, database: Database
+) -> None:
+    people = {0: {"email_key": "ana@shop.test"}, 1: {"email_key": "bo@shop.test"}}
+    batch = make_batch(database, Plan(keeps_suppressions=True), people)
+    move(database, batch, list(range(8)), READY, in_gateway(1))
+    items = [event(batch, 0, "unsubscribed"), event(batch, 1, "spam"), event(batch, 2, "spam")]
+    assert client.post("/api/engagement", json=items, headers=BEARER).status_code == 202
+    with database.read() as connection:
+        entries = [*read_entries(connection, Selection(organization="Acme"))]
+    assert [(entry.recipient.address, entry.reason.value) for entry in entries] == [
+        ("bo@shop.test", "spam"),
+        ("ana@shop.test", "unsubscribed"),
+    ]
 
 
 class EagerGateway(SilentGateway):

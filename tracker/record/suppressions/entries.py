@@ -63,23 +63,28 @@ class Selection:
     reason: SuppressionReason | None = None
     recipients: Sequence[Recipient] | None = None
 
-    def build_conditions(self, database: Database) -> list[sa.ColumnElement[bool]]:
-        """Return the SQL conditions on the rows of `suppressions`."""
+    def build_condition(self) -> sa.ColumnElement[bool]:
+        """Return the SQL condition on the rows of `suppressions`.
+
+        It names all columns of the key in their order, so that addresses are looked up.
+        """
         entry = suppressions.c
-        conditions = [entry.organization == self.organization]
-        if self.channel is not None:
-            conditions.append(entry.channel == self.channel)
-        if self.reason is not None:
-            conditions.append(entry.reason == self.reason)
-        if self.recipients is not None:
-            rows = database.table_from_columns(
-                channel=[str(recipient.channel) for recipient in self.recipients],
-                address=[recipient.address for recipient in self.recipients],
-            )
-            conditions.append(
-                sa.exists().where(rows.c.channel == entry.channel, rows.c.address == entry.address)
-            )
-        return conditions
+        return sa.or_(
+            sa.false(),
+            *(
+                sa.and_(
+                    entry.organization == self.organization,
+                    entry.channel == channel,
+                    entry.reason.in_(SuppressionReason if self.reason is None else [self.reason]),
+                    sa.true()
+                    if self.recipients is None
+                    else entry.address.in_(
+                        [to.address for to in self.recipients if to.channel is channel]
+                    ),
+                )
+                for channel in (Channel if self.channel is None else [self.channel])
+            ),
+        )
 
 
 def list_organizations(connection: Connection) -> list[str]:
@@ -90,13 +95,17 @@ def list_organizations(connection: Connection) -> list[str]:
 
 
 def read_entries(
-    database: Database, connection: Connection, selection: Selection
+    connection: Connection, selection: Selection, limit: int | None = None
 ) -> Iterator[Suppression]:
-    """Yield the selected entries in the order of their channels, reasons and addresses."""
+    """Yield the selected entries in the order of their channels, reasons and addresses.
+
+    With a `limit`, at most so many are yielded.
+    """
     query = (
         sa.select(suppressions)
-        .where(*selection.build_conditions(database))
+        .where(selection.build_condition())
         .order_by(*suppressions.primary_key)
+        .limit(limit)
         .execution_options(yield_per=READ_ROWS)
     )
     for _, channel, reason, address, *values in connection.execute(query):
@@ -125,25 +134,25 @@ def add_entries(
         expires_at=[NEVER if (at := entry.expires_at) is None else at for entry in entries],
     )
     listed = suppressions.c
-    known = connection.execute(
-        sa.select(sa.func.count())
-        .select_from(rows)
-        .join(
-            suppressions,
-            sa.and_(
-                listed.organization == organization,
-                *(listed[name] == rows.c[name] for name in ("channel", "reason", "address")),
-                sa.or_(listed.expires_at.is_(None), listed.expires_at > now),
-            ),
+    # As a value, it is looked up for each row; the plan of a join would depend on statistics.
+    counted = (
+        sa.select(listed.count)
+        .where(
+            listed.organization == organization,
+            *(listed[name] == rows.c[name] for name in ("channel", "reason", "address")),
+            sa.or_(listed.expires_at.is_(None), listed.expires_at > sa.literal(now, sa.BigInteger)),
         )
-    ).scalar_one()
+        .scalar_subquery()
+    )
+    query = sa.select(sa.func.count()).select_from(rows).where(counted.is_not(None))
+    listed_count: int = connection.execute(query).scalar_one()
     columns: dict[str, sa.ColumnElement[Any]] = {name: rows.c[name] for name in COLUMNS[1:-1]}
     columns["expires_at"] = sa.func.nullif(rows.c.expires_at, sa.literal(NEVER, sa.BigInteger))
-    query = sa.select(
+    added = sa.select(
         sa.literal(organization, sa.Text), *(columns[name] for name in COLUMNS[1:])
     ).select_from(rows)
-    upsert_entries(database, connection, query, now)
-    return len(entries) - known
+    upsert_entries(database, connection, added, now)
+    return len(entries) - listed_count
 
 
 def upsert_entries(
@@ -183,7 +192,7 @@ def _larger(one: sa.ColumnElement[Any], other: sa.ColumnElement[Any]) -> sa.Colu
     return sa.case((one >= other, one), else_=other)
 
 
-def remove_entries(database: Database, connection: Connection, selection: Selection) -> int:
+def remove_entries(connection: Connection, selection: Selection) -> int:
     """Remove the selected entries and return their number. The table must be locked."""
-    delete = sa.delete(suppressions).where(*selection.build_conditions(database))
+    delete = sa.delete(suppressions).where(selection.build_condition())
     return connection.execute(delete).rowcount

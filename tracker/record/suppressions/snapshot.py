@@ -1,7 +1,7 @@
 """The suppression list as it stands when a run begins, which is a part of the run's input."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -14,6 +14,10 @@ from tracker.status import Channel, SuppressionReason
 from tracker.store.database import Database
 from tracker.store.schema.catalog import customers, organizations
 from tracker.store.schema.suppressions import run_suppressions, suppressions
+from tracker.text import pluralize
+
+SHOWN_DIGEST_DIGITS = 12
+"""Digits of a digest that tell two lists apart for people; files have all."""
 
 _COPIED = ("organization", "channel", "reason", "address", "count")
 
@@ -28,6 +32,18 @@ class ListSummary(NamedTuple):
     entries: int
     digest: str
 
+    def __str__(self) -> str:
+        return f"{pluralize(self.entries, 'entry')}, digest {self.digest[:SHOWN_DIGEST_DIGITS]}"
+
+
+class CopiedEntry(NamedTuple):
+    """An entry of a list that was copied for a run; `bounces` is 1 for other reasons."""
+
+    channel: Channel
+    reason: SuppressionReason
+    address: str
+    bounces: int
+
 
 def copy_list(connection: Connection, run_id: int, organization: str, now: Instant) -> None:
     """Copy the entries of an organization's list that count at an instant for a run."""
@@ -39,8 +55,8 @@ def copy_list(connection: Connection, run_id: int, organization: str, now: Insta
     connection.execute(sa.insert(run_suppressions).from_select(["run_id", *_COPIED], entries))
 
 
-def summarize_copy(connection: Connection, run_id: int, organization: str) -> ListSummary:
-    """Return the summary of a list that was copied for a run."""
+def read_copy(connection: Connection, run_id: int, organization: str) -> Iterator[CopiedEntry]:
+    """Yield the list that was copied for a run, in the order of its key."""
     copied = run_suppressions.c
     query = (
         sa.select(copied.channel, copied.reason, copied.address, copied.count)
@@ -48,8 +64,14 @@ def summarize_copy(connection: Connection, run_id: int, organization: str) -> Li
         .order_by(copied.channel, copied.reason, copied.address)
         .execution_options(yield_per=READ_ROWS)
     )
+    for channel, reason, *values in connection.execute(query):
+        yield CopiedEntry(Channel(channel), SuppressionReason(reason), *values)
+
+
+def summarize_copy(connection: Connection, run_id: int, organization: str) -> ListSummary:
+    """Return the summary of a list that was copied for a run."""
     digest, size = hashlib.sha256(), 0
-    for row in connection.execute(query):
+    for row in read_copy(connection, run_id, organization):
         digest.update("\t".join(map(str, row)).encode() + b"\n")
         size += 1
     return ListSummary(size, digest.hexdigest())
@@ -97,29 +119,31 @@ def keep_imported_facts(
 
 def apply_copy(connection: Connection, run_id: int, organization: str, audience_id: int) -> None:
     """Suppress the customers of an audience who are on the list that was copied for a run."""
+    copied = run_suppressions.c
     for channel, key in KEY_COLUMNS.items():
-        for reason, column in _list_columns(channel):
-            reasons = [reason]
-            if reason is SuppressionReason.UNSUBSCRIBED:  # a mark as spam is an opt-out, too
-                reasons.append(SuppressionReason.SPAM)
-            copied = run_suppressions.alias()
-            is_entry = sa.and_(
-                copied.c.run_id == run_id,
-                copied.c.organization == organization,
-                copied.c.channel == channel,
-                copied.c.reason.in_(reasons),
-                copied.c.address == key,
+        columns = [*_list_columns(channel)]
+        # A mark as spam is an opt-out, too.
+        columns.append((SuppressionReason.SPAM, customers.c[f"unsubscribed_{channel}"]))
+        for reason, column in columns:
+            # A subquery for a value is looked up for each customer. As a join, its plan would
+            # depend on statistics that a table which was just filled doesn't have.
+            count = (
+                sa.select(copied.count)
+                .where(
+                    copied.run_id == run_id,
+                    copied.organization == organization,
+                    copied.channel == channel,
+                    copied.reason == reason,
+                    copied.address == key,
+                )
+                .scalar_subquery()
             )
-            update = sa.update(customers).where(
-                customers.c.audience_id == audience_id, key.is_not(None)
+            is_changed = count > column if reason.is_bounce else count.is_not(None)
+            connection.execute(
+                sa.update(customers)
+                .where(customers.c.audience_id == audience_id, key.is_not(None), is_changed)
+                .values({column: count if reason.is_bounce else True})
             )
-            if reason.is_bounce:
-                is_larger = sa.exists().where(is_entry, copied.c.count > column)
-                count = sa.select(copied.c.count).where(is_entry).scalar_subquery()
-                connection.execute(update.where(is_larger).values({column: count}))
-            else:
-                update = update.where(column.is_(sa.false()), sa.exists().where(is_entry))
-                connection.execute(update.values({column: True}))
 
 
 def _list_columns(channel: Channel) -> Iterable[tuple[SuppressionReason, sa.Column[Any]]]:
@@ -131,3 +155,15 @@ def _list_columns(channel: Channel) -> Iterable[tuple[SuppressionReason, sa.Colu
         yield SuppressionReason.NDNC, columns.ndnc
     yield SuppressionReason.HARD_BOUNCED, columns[f"hard_bounces_{channel}"]
     yield SuppressionReason.SOFT_BOUNCED, columns[f"soft_bounces_{channel}"]
+
+
+def read_summaries(connection: Connection, run_id: int) -> dict[str, ListSummary]:
+    """Return the summaries of the lists that a run began with, by its organizations' names."""
+    query = (
+        sa.select(
+            organizations.c.name, organizations.c.suppressions, organizations.c.suppressions_digest
+        )
+        .where(organizations.c.run_id == run_id, organizations.c.suppressions.is_not(None))
+        .order_by(organizations.c.name)
+    )
+    return {name: ListSummary(*values) for name, *values in connection.execute(query)}

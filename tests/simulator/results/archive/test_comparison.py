@@ -133,6 +133,18 @@ def test_latencies_of_a_fast_clock_are_not_compared(sides: tuple[int, int]) -> N
     assert "latencies" in comparison.as_json()["not_comparable"]
 
 
+def test_runs_that_began_with_different_suppression_lists_are_told_apart() -> None:
+    kept = {"Acme": {"entries": 2, "digest": "ab" * 32}}
+    before, after = make_stored_result(1, suppressions=kept), make_stored_result(2)
+    text = format_run_comparison(compare_runs([before], [after]))
+    assert "differs  suppression list: Acme: 2 entries, digest abababababab → -" in text
+    same = compare_runs([before], [make_stored_result(2, suppressions=kept)])
+    assert same.differences == ()
+    changed = {"Acme": {"entries": 2, "digest": "cd" * 32}}
+    other = compare_runs([before], [make_stored_result(2, suppressions=changed)])
+    assert [difference.what for difference in other.differences] == ["suppression list"]
+
+
 def test_different_conditions_of_runs_are_listed() -> None:
     after = make_stored_result(
         2, seed=2, workers=4, state="interrupted", definition="a = 1\nb = 3\n"
