@@ -4,7 +4,7 @@ The copy of a list and the hashes of the customers' addresses are compared here 
 because the statements that suppress the customers are a part of what a run tests.
 """
 
-from collections import defaultdict
+from array import array
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
@@ -69,17 +69,17 @@ def suppress_listed_customers(
 
 
 def _load_list(connection: Connection, run_id: int, organization: str) -> _List:
-    columns: defaultdict[tuple[Channel, SuppressionReason], list[tuple[int, int]]]
-    columns = defaultdict(list)
+    columns: dict[tuple[Channel, SuppressionReason], tuple[array[int], array[int]]] = {}
     for channel, reason, address, bounces in read_copy(connection, run_id, organization):
-        columns[channel, reason].append((hash_key(address), bounces))
-    return {
-        key: _Entries(
-            np.array([hashed for hashed, _ in sorted(entries)], np.uint64),
-            np.array([bounces for _, bounces in sorted(entries)], np.int64),
-        )
-        for key, entries in columns.items()
-    }
+        hashes, counts = columns.setdefault((channel, reason), (array("Q"), array("q")))
+        hashes.append(hash_key(address))
+        counts.append(bounces)
+    lists = {}
+    for key, (hashes, counts) in columns.items():
+        unordered = np.frombuffer(hashes, np.uint64)
+        order = np.argsort(unordered)
+        lists[key] = _Entries(unordered[order], np.frombuffer(counts, np.int64)[order])
+    return lists
 
 
 def _suppress(

@@ -48,7 +48,6 @@ def begin_with_kept_lists(
     for audience_id, run_campaign in sorted(audiences.items()):
         name = run_campaign.campaign.organization.name
         source = f"run {run_id}, file {run_campaign.plan.audience.label}"
-        with database.write() as connection:
-            keep_imported_facts(database, connection, name, audience_id, source, now)
+        keep_imported_facts(database, name, audience_id, source, now)
         with database.write() as connection:
             apply_copy(connection, run_id, name, audience_id)

@@ -11,6 +11,7 @@ from simulator.suppressions.recipients import (
     check_reason,
     parse_expiry,
     parse_recipient,
+    parse_time,
 )
 from tracker.clock import Instant, SystemClock
 from tracker.csv_cells import unescape_cell
@@ -162,7 +163,7 @@ def _parse_exported_row(row: ListedRow, now: Instant) -> Suppression:
         channel, reason = Channel(cells["channel"]), SuppressionReason(cells["reason"])
         count = int(cells["count"] or 1)
         zone = load_settings().zone
-        since = parse_expiry(cells["since"], zone) if cells["since"] else now
+        since = parse_time(cells["since"]) if cells["since"] else now
         expires_at = parse_expiry(cells["expires"], zone) if cells["expires"] else None
     except ValueError as error:
         raise UnusableEntry(AddressProblem.WRONG_VALUE, str(error)) from None

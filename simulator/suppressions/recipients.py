@@ -84,17 +84,27 @@ def parse_expiry(text: str, zone: tzinfo) -> Instant:
     Raises:
         ValueError: the text is neither. The message says what is expected.
     """
+    try:
+        day = datetime.combine(date.fromisoformat(text), time(), zone)
+    except ValueError:
+        return parse_time(text)
+    _to_instant(day)
+    return _to_instant(day + timedelta(days=1))  # midnight, even if the clocks change
+
+
+def parse_time(text: str) -> Instant:
+    """Return the instant of a time with its offset from UTC, or raise ValueError."""
     expected = "expected YYYY-MM-DD, or a time like 2027-01-31T12:00:00+00:00"
     try:
-        if len(text) == len("YYYY-MM-DD"):
-            day = date.fromisoformat(text) + timedelta(days=1)
-            moment = datetime.combine(day, time(), zone)
-        else:
-            moment = datetime.fromisoformat(text)
-    except (ValueError, OverflowError):
+        moment = datetime.fromisoformat(text)
+    except ValueError:
         raise ValueError(f"not a date; {expected}") from None
     if moment.tzinfo is None:
         raise ValueError(f"a time without its offset from UTC; {expected}")
+    return _to_instant(moment)
+
+
+def _to_instant(moment: datetime) -> Instant:
     if not FIRST_YEAR < moment.year <= LAST_YEAR:
         raise ValueError(f"out of range; expected a year from {FIRST_YEAR + 1} to {LAST_YEAR}")
     return from_datetime(moment)

@@ -259,9 +259,8 @@ def begin_run(database: Database, now: int = 0, **people: Any) -> tuple[int, Any
         copy_list(connection, campaign.run_id, "Acme", now)
         summary = summarize_copy(connection, campaign.run_id, "Acme")
         record_summary(connection, campaign.organization.id, summary)
-        keep_imported_facts(
-            database, connection, "Acme", campaign.audience_id, "customers.csv", now
-        )
+    keep_imported_facts(database, "Acme", campaign.audience_id, "customers.csv", now)
+    with database.write() as connection:
         apply_copy(connection, campaign.run_id, "Acme", campaign.audience_id)
     return campaign.audience_id, summary
 

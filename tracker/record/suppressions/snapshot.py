@@ -87,15 +87,12 @@ def record_summary(connection: Connection, organization_id: int, summary: ListSu
 
 
 def keep_imported_facts(
-    database: Database,
-    connection: Connection,
-    organization: str,
-    audience_id: int,
-    source: str,
-    now: Instant,
+    database: Database, organization: str, audience_id: int, source: str, now: Instant
 ) -> None:
-    """Add what an audience file says of its customers' opt-outs and bounces to a list."""
-    database.lock_table(connection, suppressions)
+    """Add what an audience file says of its customers' opt-outs and bounces to a list.
+
+    Each reason has its own transaction, because no other run can write its list meanwhile.
+    """
     for channel, key in KEY_COLUMNS.items():
         for reason, column in _list_columns(channel):
             is_bounce = reason.is_bounce
@@ -114,7 +111,9 @@ def keep_imported_facts(
                 .where(customers.c.audience_id == audience_id, key.is_not(None), is_listed)
                 .group_by(key)
             )
-            upsert_entries(database, connection, entries, now)
+            with database.write() as connection:
+                database.lock_table(connection, suppressions)
+                upsert_entries(database, connection, entries, now)
 
 
 def apply_copy(connection: Connection, run_id: int, organization: str, audience_id: int) -> None:
