@@ -2,9 +2,10 @@
 
 The oracle reads the planned campaigns, planted defects and draws. It never calls a check.
 
-Campaigns to one audience change its customers for each other. If one waits for another (`after`),
-the result is known. If they run concurrently, it depends on which message comes first. The oracle
-then tells what may block a message instead, and how many messages are blocked.
+Campaigns to one audience, or to the same addresses, change the customers for each other. If one
+waits for another (`after`), the result is known. If they run concurrently, it depends on which
+message comes first. The oracle then tells what may block a message instead, and how many messages
+are blocked.
 
 It doesn't model rules of other packages. It takes from the record which messages they blocked, and
 predicts everything else from there. It also takes from there when messages were dispatched, if a

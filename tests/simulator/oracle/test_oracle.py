@@ -474,3 +474,17 @@ def test_credit_withholds_the_messages_beyond_it(
     ]
     [allowance] = predict_withheld(oracles).values()
     assert (allowance.withheld, bool(allowance.scarce_channels)) == (expected, expected > 0)
+
+
+def test_two_chains_of_campaigns_to_one_audience_are_predicted() -> None:
+    """Each campaign of a chain depends on the other chain, which depends on the first campaign."""
+    scenario = build_scenario(
+        build_campaign("one", audience=20),
+        build_campaign("two", audience={"same_as": "one"}),
+        build_campaign("after-one", audience={"same_as": "one"}, after="one"),
+        build_campaign("after-two", audience={"same_as": "one"}, after="two"),
+    )
+    for planned in scenario.campaigns:
+        oracle = Oracle(campaign=planned, scenario_campaigns=scenario.campaigns, size=20)
+        [(_, outcomes)] = oracle.predict()
+        assert outcomes.sent.all()
