@@ -141,7 +141,7 @@ class _RunRecorder:
         Generated customers are persons of their own.
         """
         for organization_id in sorted(self._importing_organizations):
-            with self._database.write() as connection:
+            with self._database.write_analytics() as connection:
                 record_shared_addresses(connection, organization_id, self._skipping_audiences)
 
     def record_campaign(self, plan: PlannedCampaign) -> RunCampaign:

@@ -97,6 +97,13 @@ class Database:
             yield connection
 
     @contextmanager
+    def write_analytics(self) -> Iterator[Connection]:
+        """Open a `write` transaction for statements on whole tables that were just filled."""
+        with self.write() as connection:
+            self._backend.begin_analytics(connection)
+            yield connection
+
+    @contextmanager
     def write(self) -> Iterator[Connection]:
         """Open a transaction that writes. It rolls back if the block raises, else it commits."""
         with self._write_engine.connect() as connection, connection.begin():

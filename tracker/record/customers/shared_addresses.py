@@ -103,13 +103,13 @@ def _spread_facts(connection: Connection, channel: Channel, organization_id: int
         .where(is_wanted)
         .subquery("changes")
     )
+    values: dict[sa.Column[Any], sa.ColumnElement[Any]] = {
+        **{flag: changes.c[flag.name] == 1 for flag in flags},
+        **{count: changes.c[count.name] for count in counts},
+    }
+    is_changed = sa.or_(*(column != value for column, value in values.items()))
     connection.execute(
-        sa.update(customers)
-        .where(_is_same_customer(changes))
-        .values(
-            {flag: changes.c[flag.name] == 1 for flag in flags}
-            | {count: changes.c[count.name] for count in counts}
-        )
+        sa.update(customers).where(_is_same_customer(changes), is_changed).values(values)
     )
 
 
