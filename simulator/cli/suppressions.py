@@ -19,15 +19,15 @@ from tracker.clock import SystemClock
 from tracker.commands import DatabaseOption, FormatOption, exit_on_error
 from tracker.errors import UsageError
 from tracker.output.tables import RowFormat
-from tracker.record.receipts import MAX_BOUNCE_LIMIT
 from tracker.status import Channel, SuppressionReason
+from tracker.store.schema.integers import MAX_INTEGER
 from tracker.text import escape_control_characters, pluralize
 
 if TYPE_CHECKING:
     from simulator.suppressions.imports import ImportCounts
 
 app = typer.Typer(
-    help="List and change the recipients that organizations with `keep` suppress.",
+    help="List and change the recipients that organizations suppress in all runs.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
@@ -65,7 +65,7 @@ CountOption = Annotated[
     typer.Option(
         metavar="N",
         min=1,
-        max=MAX_BOUNCE_LIMIT,
+        max=MAX_INTEGER,
         help="Bounces of each recipient; the organization's limits decide whether they suppress.",
     ),
 ]
@@ -73,7 +73,7 @@ CountOption = Annotated[
 
 @app.callback()
 def suppressions() -> None:
-    """List and change the recipients that organizations with `keep` suppress."""
+    """List and change the recipients that organizations suppress in all runs."""
 
 
 @app.command("list")

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from tests.support.factory import (
     AUTHOR,
@@ -130,6 +132,31 @@ def test_bounces_of_runs_add_up_and_a_delivery_resets_the_soft_ones(database: Da
     ]:
         deliver(database, make_sent_batch(database), outcomes)
         assert {reason: count for _, reason, count in read_facts(database)} == counts
+
+
+OUTCOMES = st.sampled_from([Status.HARD_BOUNCED, Status.SOFT_BOUNCED, Status.DELIVERED])
+
+
+@given(st.lists(st.tuples(OUTCOMES, OUTCOMES, OUTCOMES), min_size=1, max_size=4))
+@settings(
+    max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_the_list_has_the_bounces_of_all_runs(
+    database: Database, runs: list[tuple[Status, ...]]
+) -> None:
+    with database.write() as connection:
+        remove_entries(connection, Selection(organization="Acme"))
+    for outcomes in runs:
+        deliver(database, make_sent_batch(database), outcomes)
+    expected = []
+    for name, own in zip(["ana", "bo", "cy"], zip(*runs, strict=True), strict=True):
+        since = own[::-1].index(Status.DELIVERED) if Status.DELIVERED in own else len(own)
+        counts = {
+            "hard_bounced": own.count(Status.HARD_BOUNCED),
+            "soft_bounced": own[len(own) - since :].count(Status.SOFT_BOUNCED),
+        }
+        expected += [(f"{name}@shop.test", *count) for count in counts.items() if count[1]]
+    assert sorted(read_facts(database)) == sorted(expected)
 
 
 def test_a_soft_bounce_counts_on_the_last_attempt_only(database: Database) -> None:
