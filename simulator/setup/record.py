@@ -50,9 +50,9 @@ def record_run(
             rules=json.dumps(scenario.rules, default=to_iso_8601),
             defer_at_most=to_microseconds(scenario.defer_at_most),
         )
-    folder = create_run_folder(home, run_id)
-    recorder = _RunRecorder(database, scenario, run_id, folder, progress)
     with _give_up_on_failure(database, run_id), keep_alive(database, run_id, resumes=0):
+        folder = create_run_folder(home, run_id)
+        recorder = _RunRecorder(database, scenario, run_id, folder, progress)
         for campaign in scenario.campaigns:
             recorder.record_customers(campaign)
         recorder.record_shared_addresses()

@@ -89,12 +89,15 @@ def test_times_in_settings_of_rules_are_recorded_in_iso_8601(
     }
 
 
+@pytest.mark.parametrize("has_folder", [True, False])
 def test_run_that_is_interrupted_while_it_is_recorded_is_given_up(
-    database: Database, tmp_path: Path
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_folder: bool
 ) -> None:
-    def interrupt(_count: int) -> None:
+    def interrupt(*_arguments: object, **_options: object) -> None:
         raise KeyboardInterrupt
 
+    if not has_folder:
+        monkeypatch.setattr(Path, "mkdir", interrupt)
     with pytest.raises(KeyboardInterrupt):
         record_run(database, build_scenario(build_campaign()), tmp_path, interrupt)
     with database.read() as connection:
