@@ -160,6 +160,8 @@ class DriverObservations:
         aborted_by: the threshold that stopped the run, if one did.
         requeued_count: stalled batches that were re-queued; one counts each time.
         deferred_count: deferred messages at its end, for which it did not wait.
+        deferred_seconds: real seconds since the start in which all messages on their way to the
+            gateway were deferred.
         snapshot_count: how often the reports were read.
         unbalanced_count: number of those reports that did not add up.
         unbalanced_reports: the first of them, as JSON.
@@ -169,6 +171,7 @@ class DriverObservations:
     aborted_by: Threshold | None = None
     requeued_count: int = 0
     deferred_count: int = 0
+    deferred_seconds: tuple[int, ...] = ()
     snapshot_count: int = 0
     unbalanced_count: int = 0
     unbalanced_reports: tuple[dict[str, Any], ...] = ()
@@ -216,6 +219,11 @@ class RunObservations:
     def samples(self) -> list[Sample]:
         """The samples of all drivers that recorded them."""
         return [sample for driver in self._known_drivers for sample in driver.samples]
+
+    @property
+    def deferred_seconds(self) -> list[int]:
+        """The seconds in which all messages on their way to the gateway were deferred."""
+        return [second for driver in self._known_drivers for second in driver.deferred_seconds]
 
     @property
     def aborted_by(self) -> Threshold | None:

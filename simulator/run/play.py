@@ -58,6 +58,8 @@ class RunPlayer:
         self._abort_check = AbortCheck(run)
         self._last_arrival_at = max(run_campaign.last_arrival_at for run_campaign in run.campaigns)
         self._state = RunState.FINISHED
+        self._deferred_seconds: set[int] = set()
+        self._other_seconds: set[int] = set()
 
     def play(self) -> tuple[RunState, DriverObservations]:
         """Send all messages, and return when each has settled or a threshold is out of reach.
@@ -75,6 +77,7 @@ class RunPlayer:
         return self._state, DriverObservations(
             aborted_by=aborted_by,
             deferred_count=sum(report.deferred for report in self._watch.reports),
+            deferred_seconds=tuple(sorted(self._deferred_seconds - self._other_seconds)),
             snapshot_count=self._watch.snapshot_count,
             unbalanced_count=len(unbalanced),
             unbalanced_reports=tuple(report.as_json() for report in unbalanced[:MAX_EXAMPLES]),
@@ -124,9 +127,18 @@ class RunPlayer:
             planned=planned,
             arrival_seconds_left=self._arrival_seconds_left(),
         )
+        self._count_deferred_second(snapshot)
         for observer in self._observers:
             observer.ticked(snapshot)
         return progress.is_complete(planned)
+
+    def _count_deferred_second(self, snapshot: RunSnapshot) -> None:
+        """Note whether all messages on their way to the gateway are deferred in this second."""
+        if snapshot.in_progress:
+            elapsed = self._run.clock.now() - self._run.started_at
+            is_deferred = snapshot.deferred == snapshot.in_progress
+            seconds = self._deferred_seconds if is_deferred else self._other_seconds
+            seconds.add(int(to_real_seconds(elapsed, self._run.scenario.clock.speed)))
 
     def _arrival_seconds_left(self) -> float:
         """Return the real seconds until the last arrival; campaigns after others don't count."""

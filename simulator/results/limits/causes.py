@@ -10,6 +10,7 @@ class LimitCause(StrEnum):
 
     ARRIVALS = "arrivals"
     CAMPAIGN_ORDER = "campaign_order"
+    DEFERRALS = "deferrals"
     GATEWAY_RATE = "gateway_rate"
     GATEWAY = "gateway"
     WORKERS_CPU = "workers_cpu"

@@ -38,6 +38,9 @@ MIN_GAP_SHARE = 0.5
 """Smallest share of the phase in which a campaign only waits for another one to settle, if that
 limits the run."""
 
+MIN_DEFERRED_SHARE = 0.5
+"""Smallest share of the phase in which all messages are deferred, if that limits the run."""
+
 MIN_RATE_SHARE = 0.8
 """Smallest share of a gateway's rate that counts as reached; small rates reach 0.93."""
 
@@ -65,6 +68,7 @@ def find_limit(
         _find_arrivals_limit(run, phase)
         or _make_fault_limit(names, stalled, phase)
         or _find_order_limit(phase)
+        or _find_deferral_limit(observations, phase)
         or _find_rate_limit(run, stalled, phase)
     )
     return limit or find_resource_limit(run, observations.samples, conditions, phase)
@@ -178,6 +182,25 @@ def _find_order_limit(phase: SendingPhase) -> RunLimit | None:
         f"for {in_gap.sum()} of {phase.seconds:.1f} s no message waited for the gateway, because"
         f" {', and '.join(waits)}",
         "Without after, or with a gateway that reports outcomes sooner, the run would end earlier",
+    )
+
+
+def _find_deferral_limit(observations: RunObservations, phase: SendingPhase) -> RunLimit | None:
+    """Return the deferrals of rules as the limit, if messages waited for nothing else."""
+    seconds = [
+        second
+        for second in observations.deferred_seconds
+        if phase.begin <= second and second + 1 <= phase.end
+    ]
+    if not seconds or len(seconds) < MIN_DEFERRED_SHARE * (phase.seconds - 1):
+        return None
+    return RunLimit(
+        LimitCause.DEFERRALS,
+        "Deferrals",
+        f"for {len(seconds)} of {phase.seconds:.1f} s, rules deferred all messages that had"
+        " arrived and were not sent yet",
+        "Without deferrals, or at a [clock] start at which the rules defer nothing, the run would"
+        " end earlier",
     )
 
 

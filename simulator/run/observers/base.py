@@ -62,6 +62,16 @@ class RunSnapshot:
     planned: int
     arrival_seconds_left: float = 0.0
 
+    @property
+    def deferred(self) -> int:
+        """The number of messages that rules deferred."""
+        return sum(report.deferred for report in self.reports)
+
+    @property
+    def in_progress(self) -> int:
+        """The number of messages on their way to the gateway."""
+        return sum(report.in_progress for report in self.reports)
+
 
 class RunObserver:
     """The base class of observers. Each method does nothing unless a subclass overrides it."""

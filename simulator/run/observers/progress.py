@@ -83,7 +83,9 @@ class _BarDisplay(ProgressDisplay):
     def ticked(self, snapshot: RunSnapshot) -> None:
         progress = snapshot.progress
         self._estimate.update(snapshot)
-        self._bars.update(self._stage_tasks[-1], estimate=self._estimate.text)
+        deferred = f"{snapshot.deferred:,} deferred" if snapshot.deferred else ""
+        estimate = " · ".join(part for part in (deferred, self._estimate.text) if part)
+        self._bars.update(self._stage_tasks[-1], estimate=estimate)
         counts = (progress.recorded, progress.checked, progress.accepted, progress.settled)
         for task, count in zip(self._stage_tasks, counts, strict=True):
             self._bars.update(task, completed=count, total=snapshot.planned, visible=True)
@@ -114,6 +116,8 @@ class _LineDisplay(ProgressDisplay):
             f"accepted {progress.accepted:,}",
             f"settled {progress.settled:,} of {snapshot.planned:,}",
         ]
+        if snapshot.deferred:
+            parts.append(f"{snapshot.deferred:,} deferred")
         if self._estimate.text:
             parts.append(self._estimate.text)
         self.log(" · ".join(parts))

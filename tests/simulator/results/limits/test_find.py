@@ -124,10 +124,15 @@ def find(
     *,
     workers: int | None = 2,
     faults: Sequence[InjectedFault] = (),
+    deferred_seconds: Sequence[int] = (),
     database: str = "sqlite",
     conditions: RunConditions = CONDITIONS,
 ) -> RunLimit:
-    own = DriverObservations(samples=tuple(samples), injected_faults=tuple(faults))
+    own = DriverObservations(
+        samples=tuple(samples),
+        injected_faults=tuple(faults),
+        deferred_seconds=tuple(deferred_seconds),
+    )
     observations = RunObservations(state=RunState.FINISHED, planned=run.size, drivers=[own])
     conditions = replace(conditions, workers=workers, database=database)
     return find_limit(run, observations, conditions, phase or make_phase())
@@ -159,6 +164,18 @@ def test_arrivals_that_wait_for_another_campaign_are_no_limit(
     run = record_run(recorded, scenario, tmp_path, lambda _: None)
     limit = find(run, make_samples(), make_phase(last_arrival=9.2))
     assert (limit.cause is LimitCause.ARRIVALS) is is_limit, limit.sentence
+
+
+def test_deferrals_limit_a_run_even_on_a_busy_machine(run: Run) -> None:
+    busy = make_samples(busy=4.0, run=0.5)
+    limit = find(run, busy, deferred_seconds=range(2, 30))
+    assert limit.cause is LimitCause.DEFERRALS
+    assert limit.sentence == (
+        "Deferrals limited the run: for 8 of 10.0 s, rules deferred all messages that had arrived"
+        " and were not sent yet"
+    )
+    for seconds in (range(8, 30), range(-5, 3), ()):
+        assert find(run, busy, deferred_seconds=seconds).cause is LimitCause.MACHINE
 
 
 def test_a_campaign_that_waits_for_another_one_limits_a_run(run: Run) -> None:
