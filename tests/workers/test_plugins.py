@@ -136,7 +136,10 @@ def test_a_worker_loads_what_its_processes_need_before_it_forks_them() -> None:
         text=True,
         check=True,
     )
-    assert {"simulator.world.gateway", "simulator.world.services"} <= set(started.stdout.split())
+    loaded = set(started.stdout.split())
+    assert {"simulator.world.gateway", "simulator.world.services"} <= loaded
+    assert {"workers.gateways.smtp", "workers.gateways.http"} <= loaded
+    assert "httpx2" not in loaded, "only runs with the gateway http pay for its HTTP client"
 
 
 def test_plugins_of_other_distributions_are_not_imported_in_advance(

@@ -10,7 +10,7 @@ import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
-from typing import ClassVar, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from tracker.clock import Instant, to_microseconds
 from tracker.message_ids import MessageId, compute_digest
@@ -32,7 +32,6 @@ from workers.gateways.base import (
     Submission,
     SubmissionResult,
 )
-from workers.gateways.http_client import HttpClient
 from workers.gateways.http_replies import INVALID_ADDRESS_REPLY, NO_REPLY, HttpReply
 from workers.gateways.http_settings import HttpSettings
 from workers.gateways.http_template import CONTENT_VARIABLES, compile_json
@@ -40,6 +39,9 @@ from workers.gateways.replies import SubmissionReplies
 from workers.gateways.step_time import MAX_CALL_SECONDS
 from workers.message.rendering import MessageFailed, MessageRenderer
 from workers.services.base import ServiceUnavailable
+
+if TYPE_CHECKING:
+    from workers.gateways.http_client import HttpClient
 
 MAX_SILENCE_PAUSE_SECONDS = 300.0
 """Longest pause of a process after messages without a reply."""
@@ -74,6 +76,9 @@ class HttpGateway:
 
     def __init__(self, settings: str, database: Database) -> None:
         """Read the secrets from the environment; raise `UsageError` if they are wrong."""
+        # httpx2 takes a tenth of a second to import, and every worker imports this module.
+        from workers.gateways.http_client import HttpClient
+
         self._settings = HttpSettings.model_validate_json(settings)
         self._template = compile_json(self._settings.body)
         self._client = HttpClient(self._settings)
@@ -208,7 +213,7 @@ class _Call:
 
     def __init__(
         self,
-        client: HttpClient,
+        client: "HttpClient",
         replies: SubmissionReplies,
         requests: Iterator[_Request],
         rules: Sequence[ReplyRule],
