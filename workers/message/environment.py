@@ -9,9 +9,11 @@ from functools import cache
 from typing import Any
 from urllib.parse import quote
 
-from jinja2 import StrictUndefined, Template, nodes
+from jinja2 import StrictUndefined, Template, Undefined, nodes
 from jinja2.exceptions import SecurityError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from workers.message.limits import ALLOWANCE, LIMITED_FILTERS, Allowance, LimitInserter
 
 MAX_RENDERED_CHARACTERS = 1_000_000
 """Characters that a part of a message may have."""
@@ -24,7 +26,7 @@ FILTERS = frozenset(
     | {"last", "length", "lower", "max", "min", "replace", "reverse", "round", "safe", "sort"}
     | {"striptags", "sum", "title", "trim", "truncate", "unique", "upper", "urlencode", "wordcount"}
 )
-"""Filters that a template may use. None of them makes a long text from a short one."""
+"""Filters that a template may use. Those that can make a long text are limited."""
 
 REFUSED_NODES: tuple[type[nodes.Node], ...] = (
     nodes.CallBlock,
@@ -63,10 +65,18 @@ class MessageEnvironment(ImmutableSandboxedEnvironment):
 
     intercepted_binops = frozenset(_LIMITED_OPERATORS)
 
-    def __init__(self, *, autoescape: bool, finalize: Callable[[object], str] | None) -> None:
+    def __init__(self, *, autoescape: bool, finalize: Callable[[object], object]) -> None:
         super().__init__(autoescape=autoescape, finalize=finalize, undefined=StrictUndefined)
         self.globals = {}
-        self.filters = {name: self.filters[name] for name in FILTERS}
+        self.filters = {name: self.filters[name] for name in FILTERS} | LIMITED_FILTERS
+
+    def _generate(self, source: nodes.Template, *arguments: Any, **options: Any) -> str:
+        """Generate the code of a template, with limits of its work in it."""
+        return super()._generate(LimitInserter().visit(source), *arguments, **options)
+
+    def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
+        """Return whether a template may read an attribute: methods could only be printed."""
+        return super().is_safe_attribute(obj, attr, value) and not callable(value)
 
     def is_safe_callable(self, obj: Any) -> bool:
         """Return whether a template may call an object."""
@@ -83,21 +93,30 @@ class MessageEnvironment(ImmutableSandboxedEnvironment):
 @cache
 def get_environment(*, is_html: bool = False, is_url: bool = False) -> MessageEnvironment:
     """Return the environment of a kind of text, which decides how values are escaped."""
-    return MessageEnvironment(autoescape=is_html, finalize=_quote if is_url else None)
+    return MessageEnvironment(autoescape=is_html, finalize=_quote if is_url else _check_output)
+
+
+def _check_output(value: object) -> object:
+    """Return a value that people can read; raise `TypeError` for a list, None and the like."""
+    if not isinstance(value, str | int | float | Undefined):
+        raise TypeError(f"gives a value of type {type(value).__name__}; expected text or a number")
+    return value
 
 
 def _quote(value: object) -> str:
-    return quote(str(value), safe="")
+    return quote(str(_check_output(value)), safe="")
 
 
 def render_template(template: Template, values: Mapping[str, object]) -> str:
     """Return a template's text for some values.
 
     Raises:
-        Exception: whatever goes wrong in it; `MessageTooLong` if the text has no reasonable end.
+        Exception: whatever goes wrong in it; `MessageTooLong` or `TooMuchWork` if it has no
+            reasonable end.
     """
     pieces, length = [], 0
-    for piece in template.generate({**values, "range": LimitedRange()}):
+    limits = {"range": LimitedRange(), ALLOWANCE: Allowance()}
+    for piece in template.generate({**values, **limits}):
         pieces.append(piece)
         length += len(piece)
         if length > MAX_RENDERED_CHARACTERS:

@@ -87,6 +87,10 @@ def test_a_template_tells_what_customers_need(text: str, needs: tuple[str, ...])
             "{% for i in range(9999) %}" + 200 * "x" + "{% endfor %}",
             "text of the message: MessageTooLong: more than 1,000,000 characters",
         ),
+        ("{{ title.upper }}", "text of the message: SecurityError: access to attribute 'upper'"),
+        ("{{ [title] }}", "text of the message: TypeError: gives a value of type list"),
+        ("{{ 'ab' | unique }}", "text of the message: TypeError: gives a value of type generator"),
+        ("{{ none }}", "text of the message: TypeError: gives a value of type NoneType"),
         ("{{ 1 / 0 }}", "text of the message: ZeroDivisionError"),
         ("{{ 1 / (field.a | default(0)) }}", "text of the message: "),
         (100_000 * "{% if 1 %}", "text: "),
@@ -95,6 +99,42 @@ def test_a_template_tells_what_customers_need(text: str, needs: tuple[str, ...])
 def test_a_template_that_cannot_be_used_is_refused_with_its_place(text: str, error: str) -> None:
     with pytest.raises(InvalidTemplate, match=error):
         find_needs(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{% set r = range(9999) %}{% for a in r %}{% for b in r %}{% endfor %}{% endfor %}",
+        8 * "{% for a in 'abcdefghij' %}" + 8 * "{% endfor %}",
+        "{% for i in range(9999) %}{% if i < 0 %}" + 999 * "x" + "{% endif %}{% endfor %}",
+        "{% set a = 'aa' %}" + 40 * "{% set a = a + a %}",
+        "{% set a = 'aa' %}" + 40 * "{% set a = a ~ a %}",
+        "{% set a = 'aa' %}" + 40 * "{% set a %}{{ a }}{{ a }}{% endset %}",
+        "{% set a = 'aaaa' %}" + 9 * "{% set a = a | replace('a', a) %}",
+        "{% set a = 'aaaaaaaaaa' %}" + 20 * "{% set a = [a, a] | join(a) %}",
+        "{% set n = 99 %}" + 40 * "{% set n = n * n %}",
+        "{% set l = ['a'] %}" + 60 * "{% set l = [l, l] %}" + "{{ l == l }}",
+    ],
+)
+def test_a_template_cannot_take_all_of_the_time_or_the_memory(text: str) -> None:
+    with pytest.raises(InvalidTemplate, match="text of the message: TooMuchWork"):
+        find_needs(text)
+
+
+def test_the_limits_leave_the_meaning_of_a_template() -> None:
+    text = (
+        "{% set name = field.x ~ '!' %}{% for part in [name, title] %}{{ loop.index }}/"
+        "{{ loop.length }} {{ part | replace('a', 'b', 1) }}{% if not loop.last %}, {% endif %}"
+        "{% else %}none{% endfor %} {{ ['<', field.x] | join('|') }} {{ field.y | default('-') }}"
+    )
+    values = CustomerValues({"x": "<aa>"})
+    message = render(MessageSource(text=text, html=text), field=values)
+    assert message == (
+        "spring",
+        "1/2 <ba>!, 2/2 spring <|<aa> -",
+        "1/2 &lt;ba&gt;!, 2/2 spring &lt;|&lt;aa&gt; -",
+        None,
+    )
 
 
 def test_an_address_of_the_other_channel_needs_a_default() -> None:
