@@ -19,7 +19,7 @@ from tracker.queries.message_lookup import find_customers_by_number
 from tracker.record.catalog import Batch
 from tracker.record.engagement import EngagementEvent
 from tracker.record.receipts import Receipt
-from tracker.replies import ReplyKind, ReplyRule, parse_rules
+from tracker.replies import ReplyKind
 from tracker.status import Channel
 from tracker.store.database import Database
 from tracker.text import describe_error
@@ -108,23 +108,23 @@ class HttpGateway:
             self._client,
             replies,
             self._make_requests(submission),
-            parse_rules(submission.campaign.replies),
             self._unanswered,
         )
         parallel = 1 if self._unanswered else self._settings.parallel
         self._client.run(lambda: call.send_all(parallel))
         self._unanswered = call.unanswered
         if call.busy:
-            self._pause(max(reply.retry_after for reply in call.busy.values()), call.busy)
+            reply = max(call.busy.values(), key=lambda reply: reply.retry_after)
+            self._pause(reply.retry_after, reply)
         elif self._unanswered >= MAX_REFUSALS:
             seconds = 2.0 ** min(self._unanswered - MAX_REFUSALS, 10)
-            self._pause(min(seconds, MAX_SILENCE_PAUSE_SECONDS), {0: NO_REPLY})
+            self._pause(min(seconds, MAX_SILENCE_PAUSE_SECONDS), NO_REPLY)
         return call.result()
 
-    def _pause(self, seconds: float, replies: Mapping[int, HttpReply]) -> None:
+    def _pause(self, seconds: float, reply: HttpReply) -> None:
         """Make no request for some seconds, because of a reply."""
         self._pause_ends_at = time.monotonic() + seconds
-        self._pause_cause = f"{self._client.server}: {next(iter(replies.values()))}"
+        self._pause_cause = f"{self._client.server}: {reply}"
 
     def receipts(
         self, batch: Batch, awaited: Mapping[int, Sequence[int]], now: Instant
@@ -216,12 +216,10 @@ class _Call:
         client: "HttpClient",
         replies: SubmissionReplies,
         requests: Iterator[_Request],
-        rules: Sequence[ReplyRule],
         unanswered: int,
     ) -> None:
         self._client = client
         self._requests = requests
-        self._rules = rules
         self._replies = replies
         self._ends_at = time.monotonic() + MAX_CALL_SECONDS
         self._error: Exception | None = None
@@ -273,7 +271,7 @@ class _Call:
             self._add(request.number, reply)
 
     def _add(self, number: int, reply: HttpReply) -> None:
-        if reply.asks_for_pause and reply.outcome(self._rules) is ReplyKind.US:
+        if reply.asks_for_pause and self._replies.classify(reply) is ReplyKind.US:
             self.busy[number] = reply
         else:
             self._replies.add(number, reply)

@@ -67,6 +67,10 @@ class SubmissionReplies:
         """True if the gateway has refused MAX_REFUSALS messages in a row."""
         return self._refusals_in_a_row >= MAX_REFUSALS
 
+    def classify(self, reply: Reply) -> ReplyKind | None:
+        """Return what a reply says of a message that wasn't accepted; None if it was."""
+        return reply.outcome(self._rules)
+
     def add(self, number: int, reply: Reply) -> None:
         """Add the reply to a message, which came now."""
         at = self._clock.now()
@@ -74,7 +78,7 @@ class SubmissionReplies:
             self._accepted[at].append(number)
             self._unconfirmed.append(number)
             return
-        kind = reply.outcome(self._rules)
+        kind = self.classify(reply)
         if kind is ReplyKind.US:
             self._refusals_in_a_row += 1
             self._refused[number] = Refusal(at, str(reply), reply.is_temporary)

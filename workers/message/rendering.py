@@ -97,7 +97,7 @@ class MessageTemplates:
             values = {**values, UNSUBSCRIBE_URL: url}
         return RenderedMessage(
             subject=to_one_line(self._render_part("subject", values)),
-            text=self._render_part("text", values) or "",
+            text=self._render_part("text", values),
             html=self._render_part("html", values) if "html" in self._parts else None,
             unsubscribe_url=url,
         )
