@@ -22,7 +22,6 @@ from tracker.record.receipts import Receipt
 from tracker.replies import ReplyKind
 from tracker.status import Channel
 from tracker.store.database import Database
-from tracker.text import describe_error
 from workers.addresses import parse_address
 from workers.gateways.base import (
     MAX_REFUSALS,
@@ -197,7 +196,7 @@ class HttpGateway:
         try:
             return json.dumps(self._template.render(values)).encode()
         except Exception as error:  # a template may raise anything
-            raise MessageFailed(f"json of the gateway: {describe_error(error)}") from error
+            raise MessageFailed("json", error) from error
 
 
 def _normalize_recipient(channel: Channel, recipient: str) -> str | None:

@@ -73,7 +73,6 @@ def _compile_text(text: str) -> tuple[Renderer, set[str]]:
         raise ValueError(f"got {text!r}: {error}; expected a Jinja2 template") from None
     for name in sorted(variables.difference(VARIABLES)):
         raise ValueError(
-            f"got {text!r} with the unknown variable {name!r}{suggest_similar(name, VARIABLES)};"
-            f" expected any of {', '.join(VARIABLES)}"
+            f"got {text!r} with the unknown variable {name!r}{suggest_similar(name, VARIABLES)}"
         )
     return lambda values: render_template(template, values), variables

@@ -39,7 +39,18 @@ _COLUMNS = ("customer_id", "email", "mobile_e164", "last_store", "profile", "cus
 
 
 class MessageFailed(SendtraceError):
-    """A message can't be made, because a template raises an error for the customer's data."""
+    """A message can't be made, because a template raises an error for the customer's data.
+
+    Attributes:
+        template: the part of the message that the template makes, or `json` of a gateway.
+        cause: the type and the message of the error.
+    """
+
+    def __init__(self, template: str, error: Exception) -> None:
+        """Take the template and its error."""
+        self.template = template
+        self.cause = describe_error(error)
+        super().__init__(f"template {template}: {self.cause}")
 
 
 class RenderedMessage(NamedTuple):
@@ -108,7 +119,7 @@ class MessageTemplates:
         try:
             return render_template(compile_template(self._parts[part], part), values)
         except Exception as error:  # a template may raise anything
-            raise MessageFailed(f"{part} of the message: {describe_error(error)}") from error
+            raise MessageFailed(part, error) from error
 
 
 def make_campaign_values(

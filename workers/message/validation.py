@@ -47,7 +47,9 @@ def validate_message(
         try:
             message = templates.render({**campaign_values, **_make_sample(names)})
         except MessageFailed as error:
-            raise InvalidTemplate(str(error)) from None
+            raise InvalidTemplate(
+                f"{error.template}: fails for a sample customer: {error.cause}"
+            ) from None
         if message.unsubscribe_url is not None and " " in message.unsubscribe_url:
             raise InvalidTemplate(
                 f"{UNSUBSCRIBE_URL}: gives {message.unsubscribe_url!r}; expected no spaces"

@@ -9,7 +9,7 @@ from jinja2 import Template, TemplateSyntaxError, meta, nodes
 
 from tracker.status import Channel
 from tracker.text import suggest_similar
-from workers.message.environment import REFUSED_NODES, get_environment
+from workers.message.environment import FILTERS, REFUSED_NODES, get_environment
 
 UNSUBSCRIBE_URL = "unsubscribe_url"
 
@@ -62,6 +62,7 @@ def compile_template(text: str, part: str) -> Template:
     """Return the compiled template of a part of a message; raise `InvalidTemplate`."""
     environment = get_environment(is_html=part == "html", is_url=part == UNSUBSCRIBE_URL)
     try:
+        parse_template(text)
         return environment.from_string(text)
     except TemplateSyntaxError as error:
         raise InvalidTemplate(f"line {error.lineno}: {error.message}") from None
@@ -79,6 +80,16 @@ def parse_template(text: str) -> nodes.Template:
         raise InvalidTemplate(
             f"line {refused.lineno}: {type(refused).__name__.lower()} isn't available in messages"
         )
+    for used in tree.find_all(nodes.Filter):
+        if used.name not in FILTERS:
+            similar = suggest_similar(used.name, sorted(FILTERS))
+            raise InvalidTemplate(f"line {used.lineno}: unknown filter {used.name!r}{similar}")
+    for call in tree.find_all(nodes.Call):
+        if not isinstance(call.node, nodes.Name) or call.node.name != "range":
+            raise InvalidTemplate(
+                f"line {call.lineno}: calls aren't available in messages; use a filter, as in"
+                " {{ title | upper }}"
+            )
     return tree
 
 

@@ -533,7 +533,7 @@ def test_a_template_that_fails_for_a_message_affects_no_other(
     submit(database, batch, open_http(json=template, parallel=1))
     assert read_statuses(database, batch) == [DELIVERED, Status.NOT_SENT, DELIVERED]
     assert server.recipients == ["ann", "eve"]
-    assert "json of the gateway: ZeroDivisionError" in str(read_details(database, batch, 1))
+    assert "template json: ZeroDivisionError" in str(read_details(database, batch, 1))
 
 
 @ON_SQLITE

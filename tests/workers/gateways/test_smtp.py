@@ -191,7 +191,7 @@ def test_a_message_that_cannot_be_made_is_not_sent_and_its_credit_is_refunded(
         2: in_status(DELIVERED),
     }
     [detail] = read_details(database, batch, 1)
-    assert detail == "text of the message: ZeroDivisionError: division by zero"
+    assert detail == "template text: ZeroDivisionError: division by zero"
     assert len(server.accepted) == 2
     assert not find_violations(database, batch.campaign)
     with database.read() as connection:

@@ -64,7 +64,7 @@ def test_a_template_tells_what_customers_need(text: str, needs: tuple[str, ...])
         ("{{ city }}", "text: unknown variable 'city'"),
         ("Hi {{ name", "text: line 1: "),
         ("\n{% if %}", "text: line 2: "),
-        ("{{ title | loud }}", "text: line 1: No filter named 'loud'"),
+        ("{{ title | uper }}", "text: line 1: unknown filter 'uper'; did you mean upper"),
         ("{{ field }}", 'text: line 1: field: expected field.NAME or field\\["NAME"\\]'),
         ("{{ field[title] }}", "text: line 1: field.*: expected a name in quotes"),
         ("{% set field = 3 %}", "text: line 1: field can't be set"),
@@ -73,26 +73,41 @@ def test_a_template_tells_what_customers_need(text: str, needs: tuple[str, ...])
         ("{% macro m() %}{% endmacro %}", "text: line 1: macro isn't available"),
         ("{{ mobile }}", "text: mobile: customers of a campaign on the channel email may have"),
         ("{{ unsubscribe_url }}", "text: unsubscribe_url: the organization has none"),
-        ("{{ title.upper() }}", "text of the message: SecurityError"),
-        ("{{ title.__class__ }}", "text of the message: SecurityError"),
-        ("{{ 'a' * 1000000000 }}", "text of the message: SecurityError"),
-        ("{{ 9 ** 9 ** 9 }}", "text of the message: SecurityError"),
-        ("{{ '%999999999d' % 1 }}", "text of the message: SecurityError"),
-        ("{{ range(1000000000) | join }}", "text of the message: OverflowError: range gives more"),
+        ("\n{{ title.upper() }}", "text: line 2: calls aren't available in messages; use a filter"),
+        ("{{ title.__class__ }}", "text: fails for a sample customer: SecurityError"),
+        ("{{ 'a' * 1000000000 }}", "text: fails for a sample customer: SecurityError"),
+        ("{{ 9 ** 9 ** 9 }}", "text: fails for a sample customer: SecurityError"),
+        ("{{ '%999999999d' % 1 }}", "text: fails for a sample customer: SecurityError"),
+        (
+            "{{ range(1000000000) | join }}",
+            "text: fails for a sample customer: OverflowError: range gives more",
+        ),
         (
             "{% for i in range(1000) %}{% for j in range(1000) %}{% endfor %}{% endfor %}",
-            "text of the message: OverflowError: range gives more",
+            "text: fails for a sample customer: OverflowError: range gives more",
         ),
         (
             "{% for i in range(9999) %}" + 200 * "x" + "{% endfor %}",
-            "text of the message: MessageTooLong: more than 1,000,000 characters",
+            "text: fails for a sample customer: MessageTooLong: more than 1,000,000 characters",
         ),
-        ("{{ title.upper }}", "text of the message: SecurityError: access to attribute 'upper'"),
-        ("{{ [title] }}", "text of the message: TypeError: gives a value of type list"),
-        ("{{ 'ab' | unique }}", "text of the message: TypeError: gives a value of type generator"),
-        ("{{ none }}", "text of the message: TypeError: gives a value of type NoneType"),
-        ("{{ 1 / 0 }}", "text of the message: ZeroDivisionError"),
-        ("{{ 1 / (field.a | default(0)) }}", "text of the message: "),
+        (
+            "{{ title.upper }}",
+            "text: fails for a sample customer: SecurityError: access to attribute 'upper'",
+        ),
+        (
+            "{{ [title] }}",
+            "text: fails for a sample customer: TypeError: gives a value of type list",
+        ),
+        (
+            "{{ 'ab' | unique }}",
+            "text: fails for a sample customer: TypeError: gives a value of type generator",
+        ),
+        (
+            "{{ none }}",
+            "text: fails for a sample customer: TypeError: gives a value of type NoneType",
+        ),
+        ("{{ 1 / 0 }}", "text: fails for a sample customer: ZeroDivisionError: division by zero"),
+        ("{{ 1 / (field.a | default(0)) }}", "text: fails for a sample customer: "),
         (100_000 * "{% if 1 %}", "text: "),
     ],
 )
@@ -117,7 +132,7 @@ def test_a_template_that_cannot_be_used_is_refused_with_its_place(text: str, err
     ],
 )
 def test_a_template_cannot_take_all_of_the_time_or_the_memory(text: str) -> None:
-    with pytest.raises(InvalidTemplate, match="text of the message: TooMuchWork"):
+    with pytest.raises(InvalidTemplate, match="text: fails for a sample customer: TooMuchWork"):
         find_needs(text)
 
 
@@ -165,7 +180,7 @@ def test_values_are_escaped_in_html_and_quoted_in_the_address_to_unsubscribe() -
 
 
 def test_a_missing_value_is_an_error_and_never_an_empty_text() -> None:
-    with pytest.raises(MessageFailed, match="text of the message: UndefinedError"):
+    with pytest.raises(MessageFailed, match="template text: UndefinedError"):
         render(MessageSource(text="{{ field.city }}"), field=CustomerValues({}))
 
 
