@@ -25,9 +25,9 @@ from tracker.record import allowance
 from tracker.status import Channel, Reason, Status
 from tracker.store.database import Database
 from tracker.store.schema.catalog import customers, organizations
-from tracker.store.schema.messages import message_segments
+from tracker.store.schema.messages import message_costs
 from workers.services.base import ServiceUnavailable
-from workers.steps.charging import find_long_messages
+from workers.steps.charging import find_costs
 
 pytestmark = pytest.mark.usefixtures("no_retry_delay")
 
@@ -132,7 +132,7 @@ def test_an_sms_costs_as_much_credit_as_it_has_segments(
 def test_unlimited_credit_counts_no_segments(database: Database, tmp_path: Path) -> None:
     run_campaigns(database, tmp_path, {"email": 40}, message=TWO_SEGMENTS)
     with database.read() as connection:
-        assert connection.execute(sa.select(message_segments)).all() == []
+        assert connection.execute(sa.select(message_costs)).all() == []
 
 
 def test_the_segments_of_imported_customers_are_predicted(
@@ -220,5 +220,5 @@ def test_a_service_that_stays_unavailable_makes_each_message_one_segment(
     [batch] = enqueue_campaign(database, campaign)
     context = step_context(database, batch)
     with pytest.raises(ServiceUnavailable):
-        find_long_messages(context, [0, 1])
-    assert find_long_messages(replace(context, is_last_try=True), [0, 1]) == {}
+        find_costs(context, [0, 1])
+    assert find_costs(replace(context, is_last_try=True), [0, 1]) == {}

@@ -9,7 +9,7 @@ from sqlalchemy import Select
 from tracker.record.predicates import is_same_message
 from tracker.status import SENT_STATUSES, Channel, Status
 from tracker.store.schema.catalog import campaigns, organizations
-from tracker.store.schema.messages import message_segments, messages, tallies
+from tracker.store.schema.messages import message_costs, messages, tallies
 
 CHARGED_STATUSES = SENT_STATUSES | {Status.ABOUT_TO_BE_SENT}
 """Statuses of messages that an organization is charged for."""
@@ -48,9 +48,9 @@ def _find_wrong_pool(
         tallies.c.status.in_(CHARGED_STATUSES),
     )
     further = _sum_by_campaign(
-        message_segments.c.campaign_id,
-        message_segments.c.segments - 1,
-        message_segments.join(messages, is_same_message(messages, message_segments)),
+        message_costs.c.campaign_id,
+        message_costs.c.credit - 1,
+        message_costs.join(messages, is_same_message(messages, message_costs)),
         messages.c.status.in_(CHARGED_STATUSES),
     )
     cost = sa.func.coalesce(tally.c.total, 0) + sa.func.coalesce(further.c.total, 0)

@@ -18,7 +18,7 @@ from tracker.status import Status
 from tracker.store.database import Database
 from tracker.store.schema.catalog import organizations
 from tracker.store.schema.integers import MAX_INTEGER
-from tracker.store.schema.messages import message_segments, transitions
+from tracker.store.schema.messages import message_costs, transitions
 
 MAX_MESSAGE_LIMIT = MAX_INTEGER
 """Highest message limit that the database can hold."""
@@ -65,23 +65,23 @@ def refund_credit(
     Does nothing if credit is unlimited.
     """
     if numbers and campaign.organization.credit_on(campaign.channel) is not None:
-        further_segments = connection.scalar(
-            sa.select(sa.func.sum(message_segments.c.segments - 1)).where(
-                message_segments.c.campaign_id == campaign.id,
-                database.in_list(message_segments.c.number, numbers),
+        further_credit = connection.scalar(
+            sa.select(sa.func.sum(message_costs.c.credit - 1)).where(
+                message_costs.c.campaign_id == campaign.id,
+                database.in_list(message_costs.c.number, numbers),
             )
         )
-        charge_credit(connection, campaign, -len(numbers) - int(further_segments or 0))
+        charge_credit(connection, campaign, -len(numbers) - int(further_credit or 0))
 
 
-def record_segments(
-    database: Database, connection: Connection, campaign: Campaign, segments: Mapping[int, int]
+def record_costs(
+    database: Database, connection: Connection, campaign: Campaign, costs: Mapping[int, int]
 ) -> None:
-    """Record the segments of messages that are charged as several, by their numbers."""
-    rows = database.table_from_columns(number=[*segments], segments=[*segments.values()])
+    """Record the credit for messages that cost more than one, by their numbers."""
+    rows = database.table_from_columns(number=[*costs], credit=[*costs.values()])
     campaign_id = sa.literal(campaign.id, sa.Integer)
     connection.execute(
-        sa.insert(message_segments).from_select(
+        sa.insert(message_costs).from_select(
             ["campaign_id", *rows.c.keys()], sa.select(campaign_id, *rows.c)
         )
     )

@@ -24,6 +24,7 @@ RETIRED_REVISIONS = frozenset(
         "0003_initial",
         "0004_initial",
         "0005_initial",
+        "0006_initial",
     }
 )
 """Revisions of databases from before the first release, which the one migration replaced."""
@@ -55,7 +56,7 @@ class Migrations:
 
 
 TRACKER_MIGRATIONS = Migrations(
-    layer="tracker", versions=SCRIPT_FOLDER / "versions", head="0006_initial"
+    layer="tracker", versions=SCRIPT_FOLDER / "versions", head="0007_initial"
 )
 
 

@@ -21,7 +21,7 @@ from tracker.store.schema.messages import messages
 from workers.checks.base import Check
 from workers.services.base import ServiceName, Services, call_service
 from workers.services.handlers import find_handler
-from workers.steps.charging import charge_messages, find_long_messages
+from workers.steps.charging import charge_messages, find_costs
 from workers.steps.context import StepContext
 from workers.steps.verdicts import (
     exclude_waiting,
@@ -75,7 +75,7 @@ def dispatch(context: StepContext, services: Services) -> None:
         numbers = _load_queued_numbers(connection, context.batch)
     rejudgement = judge_at_dispatch(context, services, numbers, started_at)
     unprepared, reason = _find_unprepared_messages(context, services, rejudgement.ready)
-    long_messages = find_long_messages(context, rejudgement.ready)
+    costs = find_costs(context, rejudgement.ready)
     times = rejudgement.verdicts.times
     with context.entry(Step.DISPATCH, started_at=started_at, check_times=times) as written:
         record_rejudgement(context, written, rejudgement, started_at)
@@ -89,7 +89,7 @@ def dispatch(context: StepContext, services: Services) -> None:
         numbers = _exclude(written, numbers, limited, Reason.MESSAGE_LIMIT, started_at)
         numbers = _exclude(written, numbers, unprepared, reason, started_at)
         if credit is not None:
-            numbers = charge_messages(context, written, numbers, long_messages, credit, started_at)
+            numbers = charge_messages(context, written, numbers, costs, credit, started_at)
         written.move(
             Move(numbers=numbers, source=QUEUED_STATE, target=ABOUT_TO_BE_SENT, at=started_at)
         )

@@ -14,13 +14,13 @@ from workers.steps.context import StepContext
 from workers.steps.verdicts import mark_not_sent
 
 
-def find_long_messages(context: StepContext, numbers: Sequence[int]) -> Mapping[int, int]:
-    """Return the segments of those messages that cost more credit than one.
+def find_costs(context: StepContext, numbers: Sequence[int]) -> Mapping[int, int]:
+    """Return the credit for those messages that cost more than one.
 
-    An SMS costs one for each segment of its text, and an email one. Nothing is rendered where
-    credit is unlimited, or where the campaign has no text.
+    An SMS costs as much as it has segments (3GPP TS 23.040), and an email one. Nothing is rendered
+    where credit is unlimited, or where the campaign has no text.
 
-    If a service that the text needs stays unavailable, each message counts as one segment.
+    If a service that the text needs stays unavailable, each message costs one.
 
     Raises:
         ServiceUnavailable: the service is unavailable, and a retry follows.
@@ -33,18 +33,18 @@ def find_long_messages(context: StepContext, numbers: Sequence[int]) -> Mapping[
         return {}
     renderer = MessageRenderer(context.database, campaign, numbers)
     if renderer.is_same_for_all:
-        segments = _count_segments(renderer, numbers[0])
-        return dict.fromkeys(numbers, segments) if segments > 1 else {}
+        cost = _find_cost(renderer, numbers[0])
+        return dict.fromkeys(numbers, cost) if cost > 1 else {}
     try:
-        counts = {number: _count_segments(renderer, number) for number in numbers}
+        costs = {number: _find_cost(renderer, number) for number in numbers}
     except ServiceUnavailable:
         if not context.is_last_try:
             raise
         return {}
-    return {number: segments for number, segments in counts.items() if segments > 1}
+    return {number: cost for number, cost in costs.items() if cost > 1}
 
 
-def _count_segments(renderer: MessageRenderer, number: int) -> int:
+def _find_cost(renderer: MessageRenderer, number: int) -> int:
     try:
         return count_sms_segments(renderer.render(number).text)
     except MessageFailed:
@@ -55,7 +55,7 @@ def charge_messages(
     context: StepContext,
     written: Entry,
     numbers: Sequence[int],
-    long_messages: Mapping[int, int],
+    costs: Mapping[int, int],
     credit: int,
     now: Instant,
 ) -> Sequence[int]:
@@ -65,32 +65,32 @@ def charge_messages(
         context: the batch.
         written: an entry that has locked the organization.
         numbers: the messages, in the order in which they get credit.
-        long_messages: the segments of messages that cost more than one.
+        costs: the credit for messages that cost more than one.
         credit: the organization's credit on the channel.
         now: time of the dispatch.
     """
-    affordable, unaffordable, cost = _divide(numbers, long_messages, credit)
+    affordable, unaffordable, cost = _divide(numbers, costs, credit)
     mark_not_sent(written, unaffordable, Reason.OUT_OF_CREDIT, now)
     allowance.charge_credit(written.connection, context.campaign, cost)
-    charged = {number: long_messages[number] for number in affordable if number in long_messages}
+    charged = {number: costs[number] for number in affordable if number in costs}
     if charged:
-        allowance.record_segments(context.database, written.connection, context.campaign, charged)
+        allowance.record_costs(context.database, written.connection, context.campaign, charged)
     return affordable
 
 
 def _divide(
-    numbers: Sequence[int], long_messages: Mapping[int, int], credit: int
+    numbers: Sequence[int], costs: Mapping[int, int], credit: int
 ) -> tuple[Sequence[int], Sequence[int], int]:
     """Return the messages that the credit covers, the others, and the cost of the first.
 
     A message that costs more than what is left leaves it to the messages after it.
     """
-    if not long_messages:
+    if not costs:
         affordable = numbers[:credit]
         return affordable, numbers[credit:], len(affordable)
     affordable, unaffordable, left = [], [], credit
     for number in numbers:
-        cost = long_messages.get(number, 1)
+        cost = costs.get(number, 1)
         if cost <= left:
             affordable.append(number)
             left -= cost

@@ -416,8 +416,8 @@ def test_the_head_is_the_newest_revision_and_files_are_named_after_revisions(
 
 
 HEAD_DIGESTS = {
-    "tracker": ("0006_initial", "52fb77bc4c571e83"),
-    "simulator": ("0006_initial", "f6af460980bbfc4a"),
+    "tracker": ("0007_initial", "893e0bf92ed50a48"),
+    "simulator": ("0007_initial", "956e8a0f47bb49ab"),
 }
 """The head of each layer, and the digest of its file."""
 

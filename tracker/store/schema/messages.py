@@ -104,15 +104,15 @@ transition_details = Table(
     " the gateway reported, such as an enhanced status code (RFC 3463).",
 )
 
-message_segments = Table(
-    "message_segments",
+message_costs = Table(
+    "message_costs",
     metadata,
     Column("campaign_id", Integer, primary_key=True, autoincrement=False),
     Column("number", Integer, primary_key=True, autoincrement=False),
-    Column("segments", Integer, nullable=False),
-    CheckConstraint("segments >= 2", name="segments"),
+    Column("credit", Integer, nullable=False),
+    CheckConstraint("credit >= 2", name="credit"),
     sqlite_with_rowid=False,
-    comment="Messages that were charged as several segments of an SMS; others count as one.",
+    comment="Messages that cost more credit than one: SMS of several segments. Others cost one.",
 )
 
 refused_receipts = Table(

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
-revision = "0006_initial"
+revision = "0007_initial"
 down_revision = None
 
 POSTGRESQL_TRIGGER = (
@@ -56,7 +56,7 @@ def upgrade() -> None:
     _create_message_tables()
     _create_work_tables()
     _create_deferrals()
-    _create_segments()
+    _create_message_costs()
     _create_engagement_tables()
     _create_suppression_tables()
     is_postgresql = op.get_bind().dialect.name == "postgresql"
@@ -548,15 +548,15 @@ def _create_work_tables() -> None:
     )
 
 
-def _create_segments() -> None:
+def _create_message_costs() -> None:
     op.create_table(
-        "message_segments",
+        "message_costs",
         sa.Column("campaign_id", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("number", sa.Integer(), autoincrement=False, nullable=False),
-        sa.Column("segments", sa.Integer(), nullable=False),
-        sa.CheckConstraint("segments >= 2", name=op.f("message_segments_segments_check")),
-        sa.PrimaryKeyConstraint("campaign_id", "number", name=op.f("message_segments_pkey")),
-        comment="Messages that were charged as several segments of an SMS; others count as one.",
+        sa.Column("credit", sa.Integer(), nullable=False),
+        sa.CheckConstraint("credit >= 2", name=op.f("message_costs_credit_check")),
+        sa.PrimaryKeyConstraint("campaign_id", "number", name=op.f("message_costs_pkey")),
+        comment="Messages that cost more credit than one: SMS of several segments. Others cost one.",
         sqlite_with_rowid=False,
     )
 
