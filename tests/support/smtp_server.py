@@ -11,6 +11,7 @@ import json
 import ssl
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from email import message_from_bytes, policy
@@ -29,6 +30,9 @@ REFUSING_FILE = "refusing"
 """While a file of this name is in the server's folder, it refuses to relay any message."""
 
 SLOW_REPLY_SECONDS = 1.5
+
+DRIP_SECONDS = 20
+"""Time for which a server sends lines of a reply that doesn't end."""
 
 
 @dataclass(frozen=True)
@@ -127,6 +131,12 @@ class MailHandler:
         if to.startswith("vanish"):
             assert isinstance(server.transport, asyncio.WriteTransport)
             server.transport.abort()
+        if to.startswith(("drip", "flood")):
+            assert isinstance(server.transport, asyncio.WriteTransport)
+            end = time.monotonic() + DRIP_SECONDS
+            while time.monotonic() < end and not server.transport.is_closing():
+                server.transport.write(b"250-more\r\n" * (1 if to.startswith("drip") else 10_000))
+                await asyncio.sleep(0.1)
         if to.startswith("slow"):
             await asyncio.sleep(SLOW_REPLY_SECONDS)
         return "250 2.0.0 accepted"

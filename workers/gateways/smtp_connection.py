@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from tracker.replies import ReplyKind, ReplyRule, classify_reply
 from workers.gateways.base import GatewayUnavailable
+from workers.gateways.smtp_client import LimitedClient, TlsClient
 from workers.gateways.smtp_settings import SmtpSettings, Tls
 from workers.gateways.step_time import (
     MAX_REPLY_SECONDS,
@@ -186,14 +187,14 @@ class SmtpConnection:
             with ExitStack() as on_failure:
                 client: smtplib.SMTP
                 if settings.tls is Tls.TLS:
-                    client = smtplib.SMTP_SSL(
+                    client = TlsClient(
                         settings.host,
                         settings.port_in_use,
                         timeout=settings.timeout,
                         context=ssl.create_default_context(),
                     )
                 else:
-                    client = smtplib.SMTP(
+                    client = LimitedClient(
                         settings.host, settings.port_in_use, timeout=settings.timeout
                     )
                 on_failure.callback(client.close)

@@ -1,6 +1,7 @@
 """The SMTP gateway against a real server, and the guard between synthetic messages and people."""
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import replace
@@ -34,6 +35,7 @@ from tests.support.gateways import (
 )
 from tests.support.inline_runs import build_campaign, build_scenario, run_step
 from tests.support.smtp_server import (
+    DRIP_SECONDS,
     HOST,
     REFUSING_FILE,
     SLOW_REPLY_SECONDS,
@@ -456,6 +458,25 @@ def test_a_message_without_a_reply_is_unconfirmed_and_is_not_sent_again(
     assert len(server.accepted) == 3
     assert next_step(database, batch) is None
     assert find_violations(database, batch.campaign) == []
+
+
+@pytest.mark.parametrize("user", ["drip", "flood"])
+def test_a_reply_without_end_counts_as_none(
+    database: Database,
+    serve: Callable[..., SmtpServerProcess],
+    monkeypatch: pytest.MonkeyPatch,
+    user: str,
+) -> None:
+    server = serve()
+    seconds = 1 if user == "drip" else DRIP_SECONDS
+    monkeypatch.setattr("workers.gateways.smtp_connection.MAX_REPLY_SECONDS", seconds)
+    batch = make_ready_batch(database, f"{user}@shop.internal", "ann@shop.internal")
+    started_at = time.monotonic()
+    submit(database, batch, open_gateway("smtp", "{}", database))
+    assert time.monotonic() - started_at < DRIP_SECONDS / 2
+    assert read_states(database, batch) == {0: in_gateway(), 1: in_status(DELIVERED)}
+    assert read_details(database, batch, 0) == [UNCONFIRMED]
+    assert len(server.accepted) == 2
 
 
 def test_the_reply_to_a_whole_message_may_take_longer_than_others(
