@@ -32,7 +32,7 @@ class MessageId(NamedTuple):
 
     @property
     def local_part(self) -> str:
-        """The part before the domain, which is unique by itself."""
+        """The part before the domain, which is unique without it."""
         return f"{self.number}.{self.campaign_id}.{self.digest}"
 
     def format(self, domain: str) -> str:

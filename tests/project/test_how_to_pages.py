@@ -1,5 +1,6 @@
-"""The examples of docs/rules.md and docs/gateways.md work."""
+"""The examples of docs/rules.md, docs/gateways.md and docs/messages.md work."""
 
+import re
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ from tests.support.pages import read_blocks
 from tests.support.plugins import plugin_installer
 from workers.candidates import Candidate
 from workers.checks.base import all_checks
+from workers.message.environment import FILTERS
 from workers.plugins import PluginGroup
 from workers.rules.changes import CHANGEABLE_SETTINGS
 from workers.rules.cli import diff_rules
@@ -54,6 +56,24 @@ def test_the_gateway_sections_load(tmp_path: Path) -> None:
         file = tmp_path / "example.toml"
         file.write_text(f'name = "example"\n{campaign}\n{section}', encoding="utf-8")
         load_scenario(file)
+
+
+def test_the_scenario_with_messages_loads(tmp_path: Path) -> None:
+    [scenario] = read_blocks("messages.md", "toml")
+    file = tmp_path / "example.toml"
+    file.write_text(f'name = "example"\n{scenario}', encoding="utf-8")
+    (tmp_path / "customers.csv").write_text("customer_id,email\nann,ann@shop.internal\n")
+    (tmp_path / "diwali.html").write_text("<p>{{ profile }}</p>")
+    email, sms = load_scenario(file).campaigns
+    assert set(email.requires) == {"coupon", "field:city", "profile"}
+    assert set(sms.requires) == {"coupon"}
+
+
+def test_the_filters_of_templates_are_documented() -> None:
+    page = (FOLDER / "messages.md").read_text(encoding="utf-8")
+    sentence = page.partition("These filters are available:")[2].partition("\n\n")[0]
+    aliases = {"count", "d", "e"}  # of length, default and escape
+    assert set(re.findall(r"`(\w+)`", sentence)) == FILTERS - aliases
 
 
 def test_the_keys_of_set_are_documented() -> None:

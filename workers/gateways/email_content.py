@@ -42,7 +42,7 @@ def build_email(envelope: Envelope, rendered: RenderedMessage, size: int | None 
     """Return an email as it goes over the wire.
 
     Args:
-        envelope: who sends it to whom.
+        envelope: its sender, its recipient and its number.
         rendered: its content.
         size: bytes up to which an attachment of plain text pads it.
 
