@@ -152,6 +152,14 @@ def read_header_line(stream: TextIO) -> tuple[str, int]:
     return header, lines + 1
 
 
+def skip_separator_line(stream: TextIO) -> int:
+    """Skip a line at the start that tells Excel the separator; return the next line's number."""
+    if _SEPARATOR_LINE.fullmatch(stream.readline(MAX_LINE_CHARACTERS + 1)):
+        return 2
+    stream.seek(0)
+    return 1
+
+
 def _normalize_encoding(encoding: str) -> str:
     name = codecs.lookup(encoding).name
     return "utf-8" if name == "utf-8-sig" else name

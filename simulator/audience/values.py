@@ -20,6 +20,9 @@ MAX_LISTED_VALUES = 6
 MAX_COUNT_DIGITS = 9
 """Digits of a count, so that it fits into 32 bits."""
 
+MAX_COUNT = 10**MAX_COUNT_DIGITS - 1
+"""Largest count. A run may add to it, so it must be far below what 32 bits hold."""
+
 CURRENT_CENTURY = 2000
 """Century of years with two digits: coupons expire in this one."""
 

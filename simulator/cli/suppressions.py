@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from simulator.audience.values import MAX_COUNT
 from simulator.cli.audience import EncodingOption, SeparatorOption, parse_format_options
 from simulator.cli.suppression_list import (
     make_row,
@@ -20,7 +21,6 @@ from tracker.commands import DatabaseOption, FormatOption, exit_on_error
 from tracker.errors import UsageError
 from tracker.output.tables import RowFormat
 from tracker.status import Channel, SuppressionReason
-from tracker.store.schema.integers import MAX_INTEGER
 from tracker.text import escape_control_characters, pluralize
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ CountOption = Annotated[
     typer.Option(
         metavar="N",
         min=1,
-        max=MAX_INTEGER,
+        max=MAX_COUNT,
         help="Bounces of each recipient; the organization's limits decide whether they suppress.",
     ),
 ]

@@ -12,7 +12,7 @@ from simulator.audience.dialect import guess_encoding, guess_separator
 from simulator.audience.header import number_headings, split_header
 from simulator.audience.headings import guess_columns
 from simulator.audience.problems import MobileProblem, RejectCause
-from simulator.audience.reader import open_text, read_header_line
+from simulator.audience.reader import open_text, read_header_line, skip_separator_line
 from simulator.audience.rows import Row, RowError, RowReader, read_line, validate_text
 from simulator.suppressions.recipients import AddressProblem, UnusableEntry, parse_recipient
 from tracker.errors import UsageError
@@ -89,7 +89,10 @@ class AddressFile:
         """Yield the rows in order, without blank lines and repeated headers."""
         encoding = codecs.lookup(self.encoding).name.removesuffix("-sig")
         with _readable(self.path), open_text(self.path, self.encoding) as stream:
-            first_line = read_header_line(stream)[1] if self.has_header else 1
+            if self.has_header:
+                first_line = read_header_line(stream)[1]
+            else:
+                first_line = skip_separator_line(stream)
             for row in RowReader(stream, self.headings, self.separator, first_line):
                 try:
                     validate_text(row.text, encoding)

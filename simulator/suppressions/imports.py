@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
+from simulator.audience.values import MAX_COUNT
 from simulator.suppressions.files import AddressFile, Cause, ListedRow, RejectedLine
 from simulator.suppressions.recipients import (
     AddressProblem,
@@ -19,7 +20,6 @@ from tracker.record.suppressions.entries import Suppression, add_entries
 from tracker.settings import load_settings
 from tracker.status import Channel, SuppressionReason
 from tracker.store.database import Database
-from tracker.store.schema.integers import MAX_INTEGER
 from tracker.store.schema.suppressions import suppressions
 from tracker.text import pluralize
 
@@ -167,7 +167,7 @@ def _parse_exported_row(row: ListedRow, now: Instant) -> Suppression:
         expires_at = parse_expiry(cells["expires"], zone) if cells["expires"] else None
     except ValueError as error:
         raise UnusableEntry(AddressProblem.WRONG_VALUE, str(error)) from None
-    if not 1 <= count <= MAX_INTEGER:
+    if not 1 <= count <= MAX_COUNT:
         raise UnusableEntry(AddressProblem.WRONG_VALUE, f"got a count of {cells['count']}")
     recipient = parse_recipient(cells["address"], channel)
     check_reason(reason, channel)

@@ -124,6 +124,12 @@ def test_a_source_that_looks_like_a_formula_stays_text(tmp_path: Path) -> None:
             id="a repeated header",
         ),
         pytest.param(
+            "sep=;\rana@shop.example;x\rbo@shop.example;y\r".encode("utf-16"),
+            ("--as", "unsubscribed"),
+            ["ana@shop.example", "bo@shop.example"],
+            id="a line for Excel, and no header",
+        ),
+        pytest.param(
             "who\nana@shop.example\n+447700900123\n",
             ("--as", "spam", "--column", "who"),
             ["ana@shop.example", "+447700900123"],
@@ -138,7 +144,9 @@ def test_files_of_others_are_imported(
     invoke("import", file, *options, *ORGANIZATION)
     assert [row["address"].removeprefix("'") for row in read_csv()] == expected
     assert {row["source"] for row in read_csv()} == {"list.csv"}
-    assert "0 added" in invoke("import", file, *options)[0]
+    again, _ = invoke("import", file, *options)
+    assert "0 added" in again
+    assert "0 rejected" in again
 
 
 def test_rows_that_cannot_be_used_are_counted_with_their_first_line(tmp_path: Path) -> None:
@@ -183,6 +191,15 @@ def test_a_file_that_cannot_be_used_is_an_error(
     invoke("list", *ORGANIZATION, expected=2)
 
 
+@pytest.mark.parametrize("count", ["0", "-1", "1.5", "2147483647", "9" * 30])
+def test_a_count_to_which_no_run_can_add_is_rejected(tmp_path: Path, count: str) -> None:
+    header = "address,channel,reason,count,source,since,expires\n"
+    rows = f"a@b.example,email,hard_bounced,{count},,,\nc@b.example,email,spam,1,,,\n"
+    out, err = invoke("import", write(tmp_path, header + rows), *ORGANIZATION)
+    assert out == "Acme Retail: 1 added, 0 already there, 1 rejected\n"
+    assert "wrong_value: 1 row" in err
+
+
 def test_a_large_file_is_imported_in_batches(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -200,6 +217,7 @@ def test_a_large_file_is_imported_in_batches(
         (("add", "nobody@", *ORGANIZATION), "got 'nobody@'; expected an email address"),
         (("add", "a@b.example", "--reason", "ndnc", *ORGANIZATION), "mobile numbers only"),
         (("add", "a@b.example"), "--organization: missing; expected the name"),
+        (("add", "a@b.example", "--reason", "hard_bounced", "--count", "2147483647"), "--count"),
         (("add", "a@b.example", "--organization", "x" * 201), "at most 200"),
         (("list",), "--organization: missing"),
         (("remove", "a@b.example", *ORGANIZATION), "Acme Retail: keeps no list"),
