@@ -179,24 +179,17 @@ class SuppressionReason(DescribedSlug):
         return self in (SuppressionReason.HARD_BOUNCED, SuppressionReason.SOFT_BOUNCED)
 
 
-class Category(StrEnum):
-    """A group of reasons."""
+class Category(DescribedSlug):
+    """A group of reasons, with its heading in the report."""
 
-    INTERNALLY_SUPPRESSED = "internally_suppressed"
-    INCOMPLETE_OR_INVALID = "incomplete_or_invalid"
-    SYSTEM_ERROR = "system_error"
+    INTERNALLY_SUPPRESSED = "internally_suppressed", "Internally Suppressed List"
+    INCOMPLETE_OR_INVALID = "incomplete_or_invalid", "Incomplete/Invalid Information"
+    SYSTEM_ERROR = "system_error", "System Error"
 
     @property
     def heading(self) -> str:
         """The heading in the report."""
-        return _HEADINGS[self]
-
-
-_HEADINGS = {
-    Category.INTERNALLY_SUPPRESSED: "Internally Suppressed List",
-    Category.INCOMPLETE_OR_INVALID: "Incomplete/Invalid Information",
-    Category.SYSTEM_ERROR: "System Error",
-}
+        return self.meaning
 
 
 _SUPPRESSED, _INVALID, _ERROR = Category

@@ -200,15 +200,7 @@ class RunResult:
             "recovery": {"sent_on": self.observations.requeued_count},
             "snapshots": self.observations.snapshot_count,
             "figures": dict(self.figures),
-            "rejects": [
-                {
-                    "audience": audience.audience.name,
-                    "rows": audience.rejects,
-                    "file": str(audience.rejects_file),
-                }
-                for audience in self.run.imports
-                if audience.rejects
-            ],
+            "rejects": self._rejects_as_json(),
             "campaigns": [report.as_json() for report in self.reports],
             "check_times": {
                 name: {"calls": round(time.calls), "seconds": round(time.seconds, 3)}
@@ -219,6 +211,17 @@ class RunResult:
             "invariants": [result.as_json() for result in self.invariant_results],
             "definition": self.run.scenario.text,
         }
+
+    def _rejects_as_json(self) -> list[dict[str, str | int]]:
+        return [
+            {
+                "audience": audience.audience.name,
+                "rows": audience.rejects,
+                "file": str(audience.rejects_file),
+            }
+            for audience in self.run.imports
+            if audience.rejects
+        ]
 
     def _verdict_as_json(self) -> dict[str, bool | None]:
         return {

@@ -1,7 +1,7 @@
 """The credit that the messages of a campaign cost, as the oracle predicts it.
 
 The rules for the segments of an SMS stand here a second time, independently of the workers' code,
-because that is what a run tests. Rendering a template is no rule, so it isn't repeated.
+because that is what a run tests. Rendering a template is not repeated, because no rule is in it.
 """
 
 from collections.abc import Callable, Mapping
