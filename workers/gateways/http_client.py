@@ -15,7 +15,7 @@ from workers.gateways.http_replies import (
     NO_REPLY,
     HttpReply,
     describe_status,
-    make_excerpt,
+    make_printable,
     parse_json,
     parse_retry_after,
 )
@@ -154,7 +154,7 @@ class HttpClient:
             text = f"redirects to {response.headers['Location']}"
         return HttpReply(
             code,
-            make_excerpt(self._endpoint.hide_secrets(text)) or describe_status(code),
+            make_printable(self._endpoint.hide_secrets(text)) or describe_status(code),
             parse_json(content),
             parse_retry_after(response.headers.get("Retry-After")),
         )

@@ -53,7 +53,7 @@ class HttpReply(NamedTuple):
     """A server's reply to one message.
 
     Attributes:
-        text: the beginning of the body, in one line, without secrets.
+        text: the body in one line, without secrets, as much of it as was read.
         body: the body, if it is JSON.
         retry_after: the seconds after which the server accepts the next request.
     """
@@ -84,15 +84,16 @@ class HttpReply(NamedTuple):
         Some providers report errors with a status of 200. A rule of the scenario that names a code
         or a field of JSON applies to such a reply, too.
         """
+        reply = f"{self.code} {self.text}"
         if self.is_success:
             exact = [rule for rule in rules if rule.code or rule.fields]
-            return find_reply_kind(str(self), exact, body=self.body)
-        kind = find_reply_kind(str(self), (*rules, *DEFAULT_RULES), body=self.body)
+            return find_reply_kind(reply, exact, body=self.body)
+        kind = find_reply_kind(reply, (*rules, *DEFAULT_RULES), body=self.body)
         return kind or ReplyKind.US
 
     def __str__(self) -> str:
-        """Return the status and the text."""
-        return f"{self.code} {self.text}".strip()
+        """Return the status and the beginning of the text."""
+        return f"{self.code} {self.text[:MAX_EXCERPT]}".strip()
 
 
 NO_REPLY = HttpReply(0, "no reply to the message")
@@ -110,10 +111,10 @@ def parse_json(content: bytes) -> object:
         return None
 
 
-def make_excerpt(text: str) -> str:
-    """Return the beginning of a text in one line, without control characters."""
+def make_printable(text: str) -> str:
+    """Return a text in one line, without control characters."""
     printable = "".join(char if char.isprintable() else " " for char in text)
-    return " ".join(printable.split())[:MAX_EXCERPT]
+    return " ".join(printable.split())
 
 
 def describe_status(code: int) -> str:

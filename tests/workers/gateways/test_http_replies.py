@@ -9,6 +9,7 @@ from jinja2.exceptions import SecurityError
 from tracker.clock import SystemClock, to_datetime
 from tracker.replies import ReplyKind, ReplyRule
 from workers.gateways.http_replies import (
+    MAX_EXCERPT,
     MAX_RETRY_AFTER_SECONDS,
     HttpReply,
     parse_json,
@@ -92,6 +93,12 @@ def test_a_rule_of_the_scenario_wins() -> None:
     reply = make_reply(400, '{"code": 21211}')
     assert reply.outcome([ReplyRule("400", SOFT)]) is SOFT
     assert reply.outcome([ReplyRule("404", SOFT)]) is HARD
+
+
+def test_a_rule_matches_any_part_of_the_body_and_the_record_has_its_beginning() -> None:
+    reply = make_reply(400, "x " * MAX_EXCERPT + "mailbox full")
+    assert reply.outcome([ReplyRule("400 mailbox full", SOFT)]) is SOFT
+    assert len(str(reply)) == len("400 ") + MAX_EXCERPT - 1
 
 
 def test_the_time_of_a_retry_is_a_number_or_a_date() -> None:
