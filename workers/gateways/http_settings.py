@@ -1,12 +1,14 @@
 """The settings of an HTTP gateway, from the scenario, and their secrets, from the environment."""
 
+import json
 import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from html import escape
 from typing import Annotated, Literal
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, quote, quote_plus, urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
 
@@ -187,12 +189,19 @@ def load_endpoint(settings: HttpSettings) -> Endpoint:
         server=f"HTTP server {host}:{port}",
         timeout=environment.timeout,
         _headers=tuple(headers.items()),
-        _secrets=tuple(
-            secret
-            for secret in sorted(secrets.values(), key=len, reverse=True)
-            if len(secret) >= MIN_SECRET_LENGTH
-        ),
+        _secrets=_list_spellings(secrets.values()),
     )
+
+
+def _list_spellings(secrets: Iterable[str]) -> tuple[str, ...]:
+    """Return secrets as servers may write them in JSON, HTML and URLs, the longest first."""
+    spellings: set[str] = set()
+    for secret in secrets:
+        if len(secret) >= MIN_SECRET_LENGTH:
+            as_json = json.dumps(secret)[1:-1]
+            spellings |= {secret, as_json, as_json.replace("/", r"\/"), escape(secret)}
+            spellings |= {quote(secret), quote(secret, safe=""), quote_plus(secret)}
+    return tuple(sorted(spellings, key=len, reverse=True))
 
 
 def _load_secrets(texts: Iterable[str]) -> dict[str, str]:

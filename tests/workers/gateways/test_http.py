@@ -1,5 +1,6 @@
 """The HTTP gateway against a real server that answers badly."""
 
+import html
 import json
 import time
 from collections import Counter
@@ -10,6 +11,7 @@ from email.utils import formatdate
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, quote_plus
 
 import pytest
 
@@ -40,6 +42,7 @@ from tracker.store.database import Database
 from workers.gateways.base import GatewayUnavailable, Submission
 from workers.gateways.http import HttpGateway
 from workers.gateways.http_client import MAX_BODY_BYTES
+from workers.gateways.http_settings import HIDDEN, HttpSettings, load_endpoint
 from workers.gateways.safety import check_gateway, open_gateway
 from workers.gateways.throttle import UnlimitedThrottle
 from workers.message.rendering import MessageRenderer, RenderedMessage
@@ -50,6 +53,7 @@ DELIVERED, HARD_BOUNCED, SOFT_BOUNCED = Status.DELIVERED, Status.HARD_BOUNCED, S
 
 KEY = "SENDTRACE_HTTP_KEY"
 SECRET = "s3cret-of-the-api"  # noqa: S105  # of the server in these tests
+ODD_SECRET = 'secret/of+the "API" &'  # noqa: S105  # servers write it in several ways
 
 ON_SQLITE = pytest.mark.parametrize("settings", ["sqlite"], indirect=True)
 
@@ -402,6 +406,28 @@ def test_secrets_are_sent_but_never_shown(
         submit(database, alone, gateway)
     shown = f"{caught.value} {caplog.text} {vars(gateway._client)} {vars(gateway)}"
     assert SECRET not in shown
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"Bearer {ODD_SECRET}",
+        json.dumps({"got": ODD_SECRET}),
+        json.dumps({"got": ODD_SECRET}).replace("/", r"\/"),
+        f"<p>{html.escape(ODD_SECRET)}</p>",
+        f"?key={quote(ODD_SECRET)}",
+        f"?key={quote_plus(ODD_SECRET)}",
+    ],
+)
+def test_a_secret_is_hidden_however_a_server_writes_it(
+    monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    monkeypatch.setenv(KEY, ODD_SECRET)
+    headers = {"Authorization": f"Bearer ${{{KEY}}}"}
+    settings = HttpSettings(url="http://localhost/", headers=headers)
+    hidden = load_endpoint(settings).hide_secrets(text)
+    assert HIDDEN in hidden
+    assert "secret" not in hidden
 
 
 @ON_SQLITE
