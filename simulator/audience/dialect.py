@@ -45,6 +45,12 @@ CANDIDATES = (
 NAMES = {f"cp{number}": f"windows-{number}" for number in range(1250, 1255)}
 """Names by which people know the encodings."""
 
+_ISO_8859_15 = re.compile(rb"\xa4|[a-z]\xbd[a-z]")
+"""Bytes that are € and œ in ISO-8859-15; in Windows-1252, they are ¤ and a ½ within a word."""
+
+_WINDOWS_ONLY = re.compile(rb"[\x80-\x9f]")
+"""Bytes that are letters and punctuation in Windows-1252, and nothing in ISO-8859-15."""
+
 _WORD_OUTSIDE_ASCII = re.compile(rb"[^\s;,|\t\"]*[\x80-\xff][^\s;,|\t\"]*")
 
 
@@ -88,9 +94,10 @@ def _guess_legacy_encoding(path: Path) -> str:
             if word not in words and size < MAX_SAMPLE_BYTES:
                 words[word] = None
                 size += len(word)
+    sample = b" ".join(words)
     matches = [
         *from_bytes(
-            b" ".join(words),
+            sample,
             cp_isolation=[*CANDIDATES],
             enable_fallback=False,
             preemptive_behaviour=False,
@@ -104,6 +111,8 @@ def _guess_legacy_encoding(path: Path) -> str:
         for encoding in match.could_be_from_charset
     }
     encoding = next((name for name in CANDIDATES if name in fitting), CANDIDATES[0])
+    if encoding == "cp1252" and _ISO_8859_15.search(sample) and not _WINDOWS_ONLY.search(sample):
+        return "iso-8859-15"
     return NAMES.get(encoding, encoding)
 
 

@@ -11,12 +11,13 @@ SYNONYMS: Mapping[str, Sequence[str]] = MappingProxyType(
             "contact id", "contact key", "subscriber id", "subscriber key", "user id", "member id",
             "person id", "lead id", "record id", "account id", "external id", "crm id",
             "kundennummer", "kundennr", "kunden id", "numero client", "id client", "id cliente",
-            "uuid", "guid", "id",
+            "identifiant", "ग्राहक संख्या", "uuid", "guid", "id",
         ),
         "email": (
             "email", "email address", "email id", "primary email", "contact email", "email 1",
             "email address 1", "emailadresse", "adresse email", "courriel", "correo electronico",
             "correo", "personal email", "work email", "mail", "mail address",
+            "ईमेल", "ईमेल पता",
         ),
         "mobile": (
             "mobile", "mobile no", "mobile number", "mobile phone", "mobile phone number",
@@ -25,11 +26,12 @@ SYNONYMS: Mapping[str, Sequence[str]] = MappingProxyType(
             "mobil", "portable", "telephone portable", "movil", "celular", "phone", "phone no",
             "phone number", "phone 1", "primary phone", "contact no", "contact number",
             "contact phone", "telephone", "telephone number", "tel", "tel no", "telefon",
-            "telefonnummer", "telefono",
+            "telefonnummer", "telefono", "मोबाइल नंबर", "मोबाइल", "फ़ोन नंबर", "फोन नंबर",
         ),
         "region": (
             "region", "country", "country code", "country region", "mailing country",
             "billing country", "phone country", "land", "pays", "pais",
+            "देश",
         ),
         "loyalty_member": (
             "loyalty member", "loyalty program", "loyalty program member", "loyalty", "is member",
@@ -38,15 +40,19 @@ SYNONYMS: Mapping[str, Sequence[str]] = MappingProxyType(
         "unsubscribed": (
             "unsubscribed", "unsubscribe", "opt out", "opted out", "is unsubscribed",
             "do not contact", "global opt out", "marketing opt out", "abgemeldet",
+            "werbesperre", "kontaktsperre", "desinscrit", "desabonne", "ne plus contacter",
+            "ne pas contacter", "no contactar",
         ),
         "unsubscribed_email": (
             "unsubscribed email", "email opt out", "email opted out", "email unsubscribed",
             "opted out of email", "has opted out of email", "do not email",
-            "unsubscribed from email",
+            "unsubscribed from email", "newsletter abgemeldet", "email abgemeldet",
+            "desinscrit email", "desabonne email", "desinscrit newsletter",
         ),
         "unsubscribed_sms": (
             "unsubscribed sms", "sms opt out", "sms opted out", "sms unsubscribed", "do not text",
-            "opted out of sms", "do not sms", "mobile opt out",
+            "opted out of sms", "do not sms", "mobile opt out", "sms abgemeldet", "desinscrit sms",
+            "desabonne sms",
         ),
         "subscribed": (
             "subscribed", "opt in", "opted in", "marketing consent", "accepts marketing", "consent",

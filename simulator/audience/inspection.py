@@ -10,18 +10,32 @@ from simulator.audience.columns import IGNORED, OPT_COLUMNS
 from simulator.audience.countries import parse_country
 from simulator.audience.dialect import SAMPLE_ROWS, guess_encoding, guess_separator
 from simulator.audience.formats import AudienceFile, AudienceFormat, AudienceSection
-from simulator.audience.header import find_own_column, number_headings, split_header
+from simulator.audience.header import (
+    WrongHeader,
+    find_own_column,
+    number_headings,
+    split_header,
+)
 from simulator.audience.headings import guess_columns
 from simulator.audience.problems import MobileProblem, ProblemCounts
 from simulator.audience.reader import open_text, read_customers, read_header_line
 from simulator.audience.rows import RowReader, read_line
-from simulator.audience.values import DateOrder, is_ambiguous_date, parse_date, read_date_order
+from simulator.audience.values import (
+    EXPORT_FLAG_VALUES,
+    DateOrder,
+    is_ambiguous_date,
+    parse_date,
+    read_date_order,
+)
 from simulator.values import MAX_VALUE_CHARACTERS
 from tracker.errors import UsageError
 from tracker.text import pluralize
 
 MAX_SAMPLES = 3
 """Different values of a column that are shown."""
+
+MAX_LINES_ABOVE_HEADER = 20
+"""Lines below the first one among which the header is looked for."""
 
 DATE_COLUMN = "coupon_expires"
 """The column whose dates depend on the order of day and month."""
@@ -40,6 +54,8 @@ class ColumnValues:
         unreadable: how many values aren't dates or countries, if they should be.
         orders: how many dates prove each order of day and month.
         ambiguous: how many dates can be read in both orders.
+        flags: how many values mean yes or no.
+        texts: how many values mean neither.
     """
 
     column: str | None = None
@@ -49,6 +65,8 @@ class ColumnValues:
     first_unreadable: str = ""
     orders: dict[DateOrder, int] = field(default_factory=lambda: dict.fromkeys(DateOrder, 0))
     ambiguous: int = 0
+    flags: int = 0
+    texts: int = 0
 
     def add(self, value: str) -> None:
         """Add the value of a cell."""
@@ -57,6 +75,10 @@ class ColumnValues:
             return
         if len(self.samples) < MAX_SAMPLES and value not in self.samples:
             self.samples.append(value)
+        if value.lower() in EXPORT_FLAG_VALUES:
+            self.flags += 1
+        else:
+            self.texts += 1
         if (self.column == DATE_COLUMN and parse_date(value, DateOrder.DAY_FIRST) is None) or (
             self.column == REGION_COLUMN and parse_country(value) is None
         ):
@@ -129,6 +151,8 @@ def inspect_audience_file(
         counts=counts,
         notes=[
             *_list_notes(section, counts),
+            *_list_header_notes(path, encoding, separator),
+            *_list_flag_notes(values),
             *_list_consent_notes(values),
             *_list_date_notes(values, orders),
             *_list_unreadable_notes(values),
@@ -212,6 +236,34 @@ def _list_notes(format: AudienceFormat, counts: ProblemCounts) -> Iterator[str]:
             f"{pluralize(national, 'mobile number')} without a country;"
             " --region XX names the country of national numbers"
         )
+
+
+def _list_header_notes(path: Path, encoding: str, separator: str) -> Iterator[str]:
+    """Yield which line looks more like the header than the first one, if there is one."""
+    with open_text(path, encoding) as stream:
+        header, first_line = read_header_line(stream)
+        lines = [header, *(read_line(stream) for _ in range(MAX_LINES_ABOVE_HEADER))]
+    known = [len(guess_columns(_split(line, separator))) for line in lines]
+    most = max(known)
+    if most > max(1, known[0]):
+        line = first_line + known.index(most) - 1
+        yield f"line {line} looks like the header; remove the lines above it"
+
+
+def _split(line: str, separator: str) -> list[str]:
+    """Return the cells of a line; none if the line is only a part of a row."""
+    try:
+        return split_header(line, separator)
+    except WrongHeader:
+        return []
+
+
+def _list_flag_notes(values: dict[str, ColumnValues]) -> Iterator[str]:
+    """Yield which ignored columns may say who opted out, whatever the language of the heading."""
+    for heading, column in values.items():
+        is_unknown = column.column is None and find_own_column(heading) is None
+        if is_unknown and column.flags and not column.texts:
+            yield f"{heading}: yes or no, with an unknown meaning; it may say who opted out"
 
 
 def _list_consent_notes(values: dict[str, ColumnValues]) -> Iterator[str]:

@@ -59,6 +59,9 @@ def write(folder: Path, content: str, encoding: str = "utf-8") -> Path:
         (WESTERN, "cp1252", "windows-1252"),
         (("Zoë",), "cp1252", "windows-1252"),
         (("5 €", "L’Oréal – “Paris”"), "cp1252", "windows-1252"),
+        (("Jürgen", "5 €"), "iso-8859-15", "iso-8859-15"),
+        (("sœur", "René"), "iso-8859-15", "iso-8859-15"),
+        (("Milch, ½l", "René"), "cp1252", "windows-1252"),
         (CENTRAL, "cp1250", "windows-1250"),
         (CYRILLIC, "cp1251", "windows-1251"),
         (CYRILLIC, "koi8-r", "koi8_r"),
@@ -117,6 +120,11 @@ def test_a_file_with_one_column_has_commas() -> None:
         ("customerId", "customer_id"),
         ("DND", "ndnc"),
         ("Voucher Code", "coupon_id"),
+        ("Newsletter abgemeldet", "unsubscribed_email"),
+        ("Désinscrit (SMS)", "unsubscribed_sms"),
+        ("Ne plus contacter", "unsubscribed"),
+        ("मोबाइल नंबर", "mobile"),
+        ("ईमेल", "email"),
         ("Shoe size", None),
         ("", None),
     ],
@@ -239,6 +247,25 @@ def test_missing_ids_addresses_and_countries_are_noted(tmp_path: Path) -> None:
     path = write(tmp_path, "Mobile\n07700 900123\n")
     assert len(inspect_audience_file(path, region="GB").notes) == 1
     assert "no message can be sent" in inspect_audience_file(write(tmp_path, "Id\n1\n")).notes[0]
+
+
+def test_unknown_columns_with_flags_are_noted(tmp_path: Path) -> None:
+    content = "Id,email,Nie wieder,Size,Empty\n1,a@example.com,ja,4,\n2,b@example.com,,1,\n"
+    [note] = inspect_audience_file(write(tmp_path, content)).notes
+    assert note == "Nie wieder: yes or no, with an unknown meaning; it may say who opted out"
+
+
+@pytest.mark.parametrize(
+    ("lines_above", "line"),
+    [("Contact;;Consent;\n", 2), ("sep=;\nExport of May;;;\n;;;\n", 4), ("", None)],
+)
+def test_lines_above_the_header_are_noted(
+    tmp_path: Path, lines_above: str, line: int | None
+) -> None:
+    content = lines_above + "Id;Email;Opt-out;Mobile\n1;a@example.com;no;\n"
+    notes = inspect_audience_file(write(tmp_path, content)).notes
+    expected = f"line {line} looks like the header; remove the lines above it"
+    assert [note for note in notes if "header" in note] == ([expected] if line else [])
 
 
 def test_values_that_are_not_dates_or_countries_are_noted(tmp_path: Path) -> None:
