@@ -88,8 +88,8 @@ def simulate(
     """Run a scenario and check every message against its prediction.
 
     The result is kept in SENDTRACE_HOME/runs/ID: summary.json, timeseries.csv and report.html.
-    Ctrl-C or SIGTERM stops sending, waits for messages in progress and keeps the partial result; a
-    second one stops at once.
+    Ctrl-C or SIGTERM queues no more messages, sends those in progress and keeps the partial
+    result; a second one stops at once.
 
     Exit codes: 0 all messages match the prediction, thresholds met · 1 something broke · 2 wrong
     usage or scenario · 3 an invariant is broken or a message differs from its prediction ·

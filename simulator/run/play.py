@@ -31,7 +31,7 @@ class RunPlayer:
 
     Args:
         observers: called when the run starts, several times a second, and when it ends.
-        is_shutdown_requested: once it returns True, no more messages are sent.
+        is_shutdown_requested: once it returns True, no more messages are queued.
     """
 
     def __init__(
@@ -107,7 +107,7 @@ class RunPlayer:
     def _stop_sending(self) -> None:
         self._state = RunState.INTERRUPTED
         self._watch.await_messages_in_progress()
-        self._log("no more messages are sent")
+        self._log("no more messages are queued")
 
     def _abort(self, threshold: Threshold) -> Threshold:
         self._state = RunState.ABORTED

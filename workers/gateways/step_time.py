@@ -5,9 +5,11 @@
 
 from collections.abc import Callable
 
-MAX_CALL_SECONDS = 20.0
-"""Time after which a call sends no more messages. A step has 60 seconds; the remaining messages
-are submitted in another step."""
+MAX_CALL_SECONDS = 5.0
+"""Time after which a call sends no more messages; the rest is submitted in another step.
+
+What a call sent is recorded at its end. If its process is killed, all of it is sent again. So a
+call ends well before workers are killed that were told to exit."""
 
 MAX_REPLY_SECONDS = 40.0
 """Time to wait for the reply to a whole message. Servers filter its content before they reply."""

@@ -15,6 +15,7 @@ from urllib.parse import quote, quote_plus
 
 import pytest
 
+from simulator.stack.local import WORKER_STOP_SECONDS
 from tests.support.factory import find_violations, read_states, step_context
 from tests.support.gateways import (
     make_certificate,
@@ -44,6 +45,7 @@ from workers.gateways.http import HttpGateway
 from workers.gateways.http_client import MAX_BODY_BYTES
 from workers.gateways.http_settings import HIDDEN, HttpSettings, load_endpoint
 from workers.gateways.safety import check_gateway, open_gateway
+from workers.gateways.step_time import MAX_CALL_SECONDS
 from workers.gateways.throttle import UnlimitedThrottle
 from workers.message.rendering import MessageRenderer, RenderedMessage
 from workers.steps import at_gateway
@@ -428,6 +430,11 @@ def test_a_secret_is_hidden_however_a_server_writes_it(
     hidden = load_endpoint(settings).hide_secrets(text)
     assert HIDDEN in hidden
     assert "secret" not in hidden
+
+
+def test_a_call_ends_before_a_worker_that_was_told_to_exit_is_killed() -> None:
+    """What a call has sent is recorded at its end. A killed worker would send it again."""
+    assert MAX_CALL_SECONDS <= WORKER_STOP_SECONDS / 2
 
 
 @ON_SQLITE
