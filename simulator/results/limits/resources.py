@@ -15,6 +15,9 @@ from workers.checks.base import third_party_checks
 MIN_SAMPLES = 2
 """Fewest samples that cover a whole second of the phase."""
 
+MIN_SAMPLED_SHARE = 0.5
+"""Smallest share of the seconds of the phase that have a sample, if samples explain the run."""
+
 FULL_SHARE = 0.9
 """Share of the machine's cores from which the machine is busy."""
 
@@ -84,6 +87,13 @@ def find_resource_limit(
             " cover that time",
             "send more messages",
         )
+    sampled = len(_select_samples(samples, phase))
+    if sampled < MIN_SAMPLED_SHARE * (phase.seconds - 1):
+        return unknown_limit(
+            f"only {sampled} of {phase.seconds:.1f} s were sampled; the driver or its machine was"
+            " suspended, or too busy",
+            "a run without an interruption of its driver",
+        )
     return (
         _find_workers_limit(usage, conditions.workers, phase)
         or _find_check_limit(usage, conditions.workers, phase)
@@ -99,11 +109,16 @@ def find_resource_limit(
     )
 
 
+def _select_samples(samples: Sequence[Sample], phase: SendingPhase) -> list[Sample]:
+    """Return the samples that cover a whole second of the phase."""
+    return [sample for sample in samples if phase.begin <= sample.second - 1 < phase.end - 1]
+
+
 def _average_usage(
     samples: Sequence[Sample], conditions: RunConditions, phase: SendingPhase
 ) -> _Usage | None:
     """Return the average of the samples that cover a whole second of the phase."""
-    inside = [sample for sample in samples if phase.begin <= sample.second - 1 < phase.end - 1]
+    inside = _select_samples(samples, phase)
     workers = [sample.usage.cpu for sample in inside if sample.usage is not None]
     machines = [sample.machine for sample in inside if sample.machine is not None]
     if min(len(workers), len(machines)) < MIN_SAMPLES:

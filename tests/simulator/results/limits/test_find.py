@@ -166,6 +166,14 @@ def test_arrivals_that_wait_for_another_campaign_are_no_limit(
     assert (limit.cause is LimitCause.ARRIVALS) is is_limit, limit.sentence
 
 
+def test_the_limit_of_a_run_whose_driver_was_suspended_is_unknown(run: Run) -> None:
+    busy = make_samples(busy=4.0, run=0.5)
+    limit = find(run, busy[:5])
+    assert limit.cause is LimitCause.UNKNOWN
+    assert "only 4 of 10.0 s were sampled" in limit.sentence
+    assert find(run, busy[:6]).cause is LimitCause.MACHINE
+
+
 def test_deferrals_limit_a_run_even_on_a_busy_machine(run: Run) -> None:
     busy = make_samples(busy=4.0, run=0.5)
     limit = find(run, busy, deferred_seconds=range(2, 30))
