@@ -68,8 +68,9 @@ def submit(context: StepContext, gateway: Gateway, throttle: Throttle) -> NextSt
         with context.entry(Step.SUBMIT, started_at=started_at) as written:
             for move in moves:
                 written.move(move)
-            apply_receipts(written, receipts)
+            # Locks the organization, which all transactions lock before customers.
             _block_failed_messages(context, written, failed)
+            apply_receipts(written, receipts)
             if any(move.details for move in moves):
                 update_unconfirmed_batch(written, has_new=True)
             mark_due(written, DueKind.RECEIPTS, started_at)

@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 
 from tracker.record.allowance import lock_organization
 from tracker.record.catalog import Campaign
-from tracker.record.customers.same_address import read_other_customers
+from tracker.record.customers.same_address import has_shared_addresses, read_other_customers
 from tracker.record.journal import Entry
 from tracker.status import Status
 from tracker.store.database import Database
@@ -27,7 +27,8 @@ def set_customer_flag(
 ) -> None:
     """Set a flag of customers on the campaign's channel, such as `unsubscribed`."""
     column = customers.c[f"{flag}_{campaign.channel}"]
-    for is_changed, _ in _group_customers(database, connection, campaign, numbers):
+    is_shared = campaign.has_shared_addresses
+    for is_changed, _ in _group_customers(database, connection, campaign, numbers, is_shared):
         connection.execute(
             sa.update(customers).where(is_changed, column.is_(sa.false())).values({column: True})
         )
@@ -55,8 +56,9 @@ def update_bounce_counts(
         column = soft
     else:
         return
+    is_shared = has_shared_addresses(entry.connection, entry.batch)
     for is_changed, messages in _group_customers(
-        entry.database, entry.connection, campaign, numbers
+        entry.database, entry.connection, campaign, numbers, is_shared
     ):
         update = sa.update(customers).where(is_changed)
         if status is Status.DELIVERED:
@@ -67,18 +69,32 @@ def update_bounce_counts(
 
 
 def _group_customers(
-    database: Database, connection: Connection, campaign: Campaign, numbers: Sequence[int]
+    database: Database,
+    connection: Connection,
+    campaign: Campaign,
+    numbers: Sequence[int],
+    is_shared: bool,
 ) -> Iterator[tuple[sa.ColumnElement[bool], int]]:
     """Yield conditions on the recipients of messages, with the number of messages to each of them.
 
     A customer may be in several groups: for the own message, and for others to the same address.
+
+    Args:
+        database: the database.
+        connection: connection of the transaction that changes them.
+        campaign: the campaign of the messages.
+        numbers: the messages.
+        is_shared: whether others may have the addresses. Within a transaction, it is the same for
+            all messages of a campaign, so that the organization is locked before any customer.
     """
     if not numbers:
         return
-    if campaign.has_shared_addresses:
+    if is_shared:
         # Else two transactions that change the same customers in another order would block.
         lock_organization(connection, campaign)
     yield _is_customer(database, campaign.audience_id, numbers), 1
+    if not is_shared:
+        return
     others = read_other_customers(connection, database, campaign, numbers, [campaign.channel])
     for (audience_id, _), senders in others.items():
         by_count: defaultdict[int, list[int]] = defaultdict(list)

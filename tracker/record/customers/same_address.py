@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from tracker.record.catalog import Campaign
+from tracker.record.catalog import Batch, Campaign
 from tracker.status import Channel
 from tracker.store.database import Database
 from tracker.store.schema.catalog import campaigns, shared_addresses
@@ -15,6 +15,18 @@ from tracker.store.schema.catalog import campaigns, shared_addresses
 OtherCustomers = Mapping[tuple[int, Channel], Mapping[int, Sequence[int]]]
 """By audience and channel, the numbers of customers, each with those of the customers in question
 who have the same address on the channel and are others."""
+
+
+def has_shared_addresses(connection: Connection, batch: Batch) -> bool:
+    """Return whether a customer of a batch has an address that others have on the channel, too."""
+    if not batch.campaign.has_shared_addresses:
+        return False
+    shared = sa.select(shared_addresses.c.number).where(
+        shared_addresses.c.audience_id == batch.campaign.audience_id,
+        shared_addresses.c.channel == batch.campaign.channel,
+        shared_addresses.c.number.between(batch.first, batch.last),
+    )
+    return bool(connection.scalar(sa.select(shared.exists())))
 
 
 def read_other_customers(

@@ -186,6 +186,26 @@ def test_without_shared_addresses_no_further_statement_runs(database: Database) 
     assert sum("UPDATE" in statement for statement, _ in statements) == 1
 
 
+def test_a_batch_without_shared_addresses_neither_locks_nor_waits(
+    database: Database, campaigns: list[Campaign]
+) -> None:
+    """Otherwise the steps of all batches would wait for each other on PostgreSQL."""
+    batches = [
+        enqueue_batch(database, campaigns[0], batch=batch, first=first, size=size, author=AUTHOR)
+        for batch, first, size in ((0, 0, 3), (1, 3, 2))
+    ]
+    locks = []
+    for batch in batches:
+        with (
+            open_entry(database, batch, Step.DELIVER, AUTHOR, started_at=0) as entry,
+            executed(database) as statements,
+        ):
+            update_bounce_counts(entry, Status.HARD_BOUNCED, 1, [batch.last])
+        locks.append(sum("FROM organizations" in statement for statement, _ in statements))
+        assert read(database, campaigns[0], "hard_bounces_email")[batch.last][0] > 0
+    assert locks == [1, 0]
+
+
 def test_addresses_of_other_organizations_are_others(database: Database) -> None:
     one, two = (make_campaign(database, Plan(size=1), {0: ANA}) for _ in range(2))
     assert not any(share(database, campaign)[0].has_shared_addresses for campaign in (one, two))
