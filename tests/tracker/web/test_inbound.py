@@ -1,6 +1,7 @@
 """The inbound API: reports of gateways are stored, and the workers' steps apply them."""
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from datetime import UTC
 from typing import Any
@@ -19,11 +20,13 @@ from tests.support.factory import (
     in_gateway,
     make_batch,
     make_campaign,
+    make_sibling,
     move,
     read_states,
     run_concurrently,
     step_context,
 )
+from tests.support.statements import executed
 from tests.support.web import TOKEN, live_page_client
 from tracker.clock import Instant, from_seconds, to_datetime
 from tracker.message_ids import MessageId, compute_digest
@@ -31,6 +34,7 @@ from tracker.queries.report import make_reports
 from tracker.queries.timeline import read_timeline
 from tracker.record import inbound, receipts
 from tracker.record.catalog import Batch
+from tracker.record.customers.shared_addresses import record_shared_addresses
 from tracker.record.due import DueKind
 from tracker.record.engagement import EngagementEvent, read_engagement_counts
 from tracker.record.journal import Move, enqueue_batch, open_entry
@@ -396,6 +400,33 @@ def test_an_opt_out_counts_at_once_whether_the_message_arrived_or_not(
         [report] = make_reports(connection, [batch.campaign])
     assert report.engagement == {Engagement.UNSUBSCRIBED: 1, Engagement.SPAM: 1}
     assert find_violations(database, batch.campaign) == []
+
+
+def test_opt_outs_lock_the_organizations_of_shared_addresses_in_one_order(
+    database: Database, client: TestClient
+) -> None:
+    """Otherwise two reports about campaigns of several organizations could deadlock."""
+    address = {number: {"email_key": "ana@shop.example"} for number in range(2)}
+    one, two = (make_campaign(database, Plan(size=2), address) for _ in range(2))
+    organization_ids = [one.organization.id, two.organization.id]
+    with database.write() as connection:
+        for organization_id in organization_ids:
+            record_shared_addresses(connection, organization_id, ())
+    campaigns = [one, two, make_sibling(database, one, "later")]
+    batches = [
+        enqueue_batch(database, campaign, batch=0, first=0, size=2, author=AUTHOR)
+        for campaign in campaigns
+    ]
+    events = [event(batch, 0, "unsubscribed") for batch in batches]
+    with executed(database) as statements:
+        response = client.post("/api/engagement", headers=BEARER, json=events)
+    assert response.status_code == 202, response.text
+    locked = [
+        next(iter(parameters.values() if isinstance(parameters, dict) else parameters))
+        for statement, parameters in statements
+        if re.match(r"SELECT organizations\.credit\w*\s+FROM organizations", statement)
+    ]
+    assert locked == [organization_ids[0], organization_ids[0], organization_ids[1]]
 
 
 def test_an_opt_out_is_listed_at_once_where_the_organization_keeps_a_list(

@@ -76,6 +76,8 @@ def store_items(
     """
     with context.database.read() as connection:
         items_by_batch = group_by_batch(connection, campaigns, items_by_campaign)
+    # An opt-out may lock its organization. In one order, so that two reports can't deadlock.
+    campaigns = sorted(campaigns, key=lambda campaign: campaign.organization.id)
     with context.database.write() as connection:
         settled = find_settled_batches(connection, items_by_batch)
         store_reports(connection, due_kind, campaigns, items_by_batch)
