@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from simulator.audience.cleaning import clean_cell, strip_invisible
 from simulator.audience.columns import (
@@ -34,8 +34,7 @@ MAX_ID_CHARACTERS = 255
 _encode_json = json.JSONEncoder(ensure_ascii=False, sort_keys=True).encode
 
 
-@dataclass(frozen=True, kw_only=True)
-class CustomerRecord:
+class CustomerRecord(NamedTuple):
     """A customer as imported, in the columns of the table `customers`.
 
     Attributes:

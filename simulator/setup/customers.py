@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict
 from itertools import islice
 
 import numpy as np
@@ -133,7 +132,7 @@ def import_customers(
     scanned = scanner.scan(_read_valid_customers(file, counts, rejects))
     while records := list(islice(scanned, CHUNK_CUSTOMERS)):
         rows = [
-            {"audience_id": audience_id, "number": number, **asdict(record)}
+            {"audience_id": audience_id, "number": number, **record._asdict()}
             for number, record in enumerate(records, recorded)
         ]
         with database.write() as connection:

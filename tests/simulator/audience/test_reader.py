@@ -3,7 +3,6 @@
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -78,8 +77,7 @@ def test_a_row_is_imported(path: Path) -> None:
         "CP-9,2031-01-31,TRUE,pt,1 May\n"
     )
     assert rows_of(path, header + row) == [
-        replace(
-            PLAIN,
+        PLAIN._replace(
             email="ana@example.com",
             mobile="07700 900123",
             mobile_e164="+447700900123",

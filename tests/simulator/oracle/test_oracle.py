@@ -4,7 +4,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from dataclasses import asdict, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -73,8 +73,7 @@ DELIVERED, SOFT = Status.DELIVERED, Status.SOFT_BOUNCED
 
 GOOD = "anna@example.com"
 
-SOUND_RECORD = replace(
-    PLAIN,
+SOUND_RECORD = PLAIN._replace(
     email=GOOD,
     mobile="+447700900000",
     mobile_e164="+447700900000",
@@ -163,7 +162,7 @@ NEEDS = ((), EVERYTHING, ("coupon", "membership"), *((requirement,) for requirem
 def test_a_defect_can_be_planted_exactly_where_it_stops_a_message(
     sqlite: Database, requires: Sequence[str], channel: Channel
 ) -> None:
-    sound = {**asdict(SOUND_RECORD)}
+    sound = {**SOUND_RECORD._asdict()}
     people = {
         place: {**sound, "customer_id": f"c{place}", **defect}
         for place, defect in enumerate(DEFECT_FIELDS.values())
@@ -224,8 +223,7 @@ counts = st.sampled_from([*[0] * 6, 1, 2, 3, 7, 99_999])
 seldom = st.sampled_from([*[False] * 6, True])
 
 people = st.builds(
-    lambda hard, soft, **different: replace(
-        SOUND_RECORD,
+    lambda hard, soft, **different: SOUND_RECORD._replace(
         hard_bounces_email=hard,
         hard_bounces_sms=hard,
         soft_bounces_email=soft,
@@ -283,21 +281,21 @@ def scan(records: Sequence[CustomerRecord], campaign: PlannedCampaign) -> Import
     gateway=st.sampled_from(["simulated", "smtp"]),
 )
 @example(
-    audience=[replace(SOUND_RECORD, coupon_expires=day) for day in DAYS],
+    audience=[SOUND_RECORD._replace(coupon_expires=day) for day in DAYS],
     channel=Channel.EMAIL,
     requires=["coupon"],
     limits=(1, 3),
     gateway="simulated",
 )
 @example(
-    audience=[replace(SOUND_RECORD, custom="{}")],
+    audience=[SOUND_RECORD._replace(custom="{}")],
     channel=Channel.EMAIL,
     requires=["tag:city"],
     limits=(1, 3),
     gateway="simulated",
 )
 @example(
-    audience=[SOUND_RECORD, replace(SOUND_RECORD, email="anna@shop.internal")],
+    audience=[SOUND_RECORD, SOUND_RECORD._replace(email="anna@shop.internal")],
     channel=Channel.EMAIL,
     requires=[],
     limits=(1, 3),
@@ -320,7 +318,7 @@ def test_predictions_for_imported_customers_are_the_verdicts_of_the_checks(
     [(_, outcomes)] = oracle.predict()
 
     records = {
-        number: {**asdict(customer), "customer_id": f"c{number}"}
+        number: {**customer._asdict(), "customer_id": f"c{number}"}
         for number, customer in enumerate(audience)
     }
     plan = Plan(channel=channel, requires=requires, size=len(audience))
@@ -372,7 +370,7 @@ def test_a_malformed_address_bounces_hard_on_the_first_attempt(
     assert read_states(database, batch) == {0: end}
 
     planned = build_plan(build_campaign(channel=channel), gateways={channel: bouncing})
-    imported = scan([replace(SOUND_RECORD, email=email)], planned)
+    imported = scan([SOUND_RECORD._replace(email=email)], planned)
     assert imported.record_defects["spring"].tolist() == [label]
     [(_, outcomes)] = oracle_of(planned, 1, imported).predict()
     assert (outcomes.statuses[0], outcomes.attempts[0]) == (end.status, end.attempt)
