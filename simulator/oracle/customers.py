@@ -22,9 +22,9 @@ from simulator.world.defects import (
     draw_defects,
     explain_unplantable,
 )
-from simulator.world.engagement import draw_engagement
-from simulator.world.forced import REASON_BY_POISON, derive_forced_engagement
+from simulator.world.engagement import derive_forced_engagement, draw_engagement
 from simulator.world.gateway_response import draw_gateway_responses, draw_rejection_counts
+from simulator.world.poison import REASON_BY_POISON
 from simulator.world.services import draw_unanswered
 from tracker.status import OPT_OUTS, Channel, Engagement, Reason, Status
 from workers.services.base import MAX_SERVICE_CALLS

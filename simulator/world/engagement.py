@@ -6,16 +6,18 @@ oracle in the driver call them independently and get the same results.
 
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from simulator.draws import DrawPurpose, draw_uniforms, uniforms_to_normals
+from simulator.forced import ForcedOutcome
 from simulator.world.behaviour import EngagementRates, LatencyDistribution
 from simulator.world.outcomes import MAX_LATENCY_US, scale_to_latency
 from tracker.clock import to_microseconds
-from tracker.status import Engagement
+from tracker.status import IMPLIED_ENGAGEMENTS, Engagement
 
 MAX_DELAY_SIGMAS = 3.0
 """Standard deviations that no delay exceeds, so that a run ends in reasonable time."""
@@ -28,6 +30,15 @@ MACHINE_OPEN_WINDOW_US = to_microseconds(timedelta(seconds=1))
 
 MAX_REPEATS = 3
 """Times that a recipient repeats an open or a click at most."""
+
+_ENGAGEMENT_BY_OUTCOME = MappingProxyType(
+    {
+        ForcedOutcome.OPEN: Engagement.OPENED,
+        ForcedOutcome.CLICK: Engagement.CLICKED,
+        ForcedOutcome.SPAM: Engagement.SPAM,
+        ForcedOutcome.UNSUBSCRIBE: Engagement.UNSUBSCRIBED,
+    }
+)
 
 
 class EngagementEvents(NamedTuple):
@@ -142,3 +153,19 @@ def _build_events(
     positions = np.flatnonzero(mask)
     rounded = np.rint(np.minimum(delays_us[positions], MAX_LATENCY_US)).astype(np.int64)
     return EngagementEvents(positions, np.full(len(positions), kind, np.int8), rounded)
+
+
+def derive_forced_engagement(forced: NDArray[np.int8]) -> dict[Engagement, NDArray[np.bool_]]:
+    """Return which recipients engage how because their address forces it.
+
+    Args:
+        forced: codes of `ForcedOutcome`, one for each recipient; 0 for none.
+
+    Returns:
+        Arrays of the same length. Who clicks has opened, and who unsubscribes has clicked.
+    """
+    engagement = {kind: np.zeros(len(forced), np.bool_) for kind in Engagement}
+    for outcome, kind in _ENGAGEMENT_BY_OUTCOME.items():
+        for implied in {kind, *IMPLIED_ENGAGEMENTS.get(kind, ())}:
+            engagement[implied] |= forced == outcome
+    return engagement

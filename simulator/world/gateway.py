@@ -21,12 +21,8 @@ from simulator.world.engagement import (
     EngagementEvents,
     build_immediate_events,
     concatenate_events,
-    draw_engagement_events,
-)
-from simulator.world.forced import (
-    REASON_BY_POISON,
     derive_forced_engagement,
-    trigger_poison,
+    draw_engagement_events,
 )
 from simulator.world.gateway_response import (
     DUPLICATE_COPY,
@@ -37,6 +33,7 @@ from simulator.world.gateway_response import (
     draw_rejection_counts,
 )
 from simulator.world.outcomes import MAX_LATENCY_US
+from simulator.world.poison import REASON_BY_POISON, trigger_poison
 from tracker.clock import Instant, to_timedelta
 from tracker.record.catalog import Batch, Campaign
 from tracker.record.engagement import EngagementEvent

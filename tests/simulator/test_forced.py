@@ -11,7 +11,7 @@ from simulator.forced import (
     ForcedOutcome,
     find_forced_outcome,
 )
-from simulator.world.forced import REASON_BY_POISON
+from simulator.world.poison import REASON_BY_POISON
 from tests.support.inline_runs import assert_passed, build_campaign, build_scenario, run_scenario
 from tracker.status import Channel, Status
 from tracker.store.database import Database
