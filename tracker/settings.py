@@ -15,6 +15,9 @@ from tracker.loopback import is_loopback
 
 ENVIRONMENT_PREFIX = "SENDTRACE_"
 
+HIDDEN = "•••"
+"""Stands for a secret in what a server replies."""
+
 M = TypeVar("M", bound=BaseModel)
 
 

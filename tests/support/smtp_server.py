@@ -12,6 +12,7 @@ import ssl
 import subprocess
 import sys
 import time
+from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
 from email import message_from_bytes, policy
@@ -143,11 +144,15 @@ class MailHandler:
 
 
 def authenticate(*arguments: Any) -> AuthResult:
-    """Accept the login of one user."""
+    """Accept the login of one user; return the password of any other in the reply."""
     data = arguments[-1]
     assert isinstance(data, LoginPassword)
     is_valid = (data.login, data.password) == (b"news", b"secret")
-    return AuthResult(success=is_valid, handled=True)
+    if is_valid:
+        return AuthResult(success=True)
+    spellings = (data.password, *map(b64encode, (data.password, b"\0news\0" + data.password)))
+    text = "535 5.7.8 wrong: " + " ".join(spelling.decode() for spelling in spellings)
+    return AuthResult(success=False, handled=False, message=text)
 
 
 async def serve(port_file: Path, log: Path, options: Sequence[str]) -> None:

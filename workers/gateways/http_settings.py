@@ -14,14 +14,11 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
 
 from tracker.errors import UsageError
 from tracker.loopback import is_loopback
-from tracker.settings import load_environment
+from tracker.settings import HIDDEN, load_environment
 from workers.gateways.http_template import DEFAULT_BODY, compile_json
 from workers.gateways.step_time import MAX_REPLY_SECONDS
 
 ENV_PREFIX = "SENDTRACE_HTTP_"
-
-HIDDEN = "•••"
-"""Stands for a secret in what a server replies."""
 
 MIN_SECRET_LENGTH = 4
 """Characters from which on a value of the environment is hidden."""

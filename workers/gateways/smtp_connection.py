@@ -207,7 +207,8 @@ class SmtpConnection:
                 on_failure.pop_all()
         except OSError as error:
             raise GatewayUnavailable(
-                f"{self._server}: connection failed: {_describe_error(error)}"
+                f"{self._server}: connection failed:"
+                f" {settings.hide_secrets(_describe_error(error))}"
             ) from None
         return client
 
@@ -220,7 +221,7 @@ def _quote_content(content: bytes) -> bytes:
 
 
 def _describe_error(error: Exception) -> str:
-    """Return what the server or the network reported, without the credentials that we sent."""
+    """Return what the server or the network reported."""
     if isinstance(error, smtplib.SMTPResponseException):
         return f"{error.smtp_code} {_decode_error_text(error)}"
     return str(error) or type(error).__name__

@@ -1,5 +1,6 @@
 """Read the settings of the SMTP gateway from the environment."""
 
+import base64
 import re
 from enum import StrEnum
 
@@ -7,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 
 from tracker.errors import UsageError
 from tracker.loopback import is_loopback
-from tracker.settings import load_environment
+from tracker.settings import HIDDEN, load_environment
 
 ENV_PREFIX = "SENDTRACE_SMTP_"
 
@@ -37,6 +38,17 @@ class SmtpSettings(BaseModel):
     username: str | None = None
     password: SecretStr | None = None
     timeout: float = Field(default=10.0, gt=0, le=10)
+
+    def hide_secrets(self, text: str) -> str:
+        """Return a text without the password, which a server may return in a refusal of a login."""
+        if not self.password or not self.password.get_secret_value():
+            return text
+        password = self.password.get_secret_value().encode()
+        login = f"\0{self.username}\0".encode() + password
+        # As it is, and as the commands AUTH LOGIN and AUTH PLAIN send it (RFC 4954, RFC 4616).
+        for secret in (base64.b64encode(login), base64.b64encode(password), password):
+            text = text.replace(secret.decode(), HIDDEN)
+        return text
 
     @property
     def port_in_use(self) -> int:

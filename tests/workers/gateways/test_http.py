@@ -38,12 +38,13 @@ from tracker.queries.next_step import next_step
 from tracker.record.catalog import Batch
 from tracker.record.receipts import Receipt, apply_receipts
 from tracker.record.unconfirmed import UNCONFIRMED
+from tracker.settings import HIDDEN
 from tracker.status import Status, Step
 from tracker.store.database import Database
 from workers.gateways.base import GatewayUnavailable, Submission
 from workers.gateways.http import HttpGateway
 from workers.gateways.http_client import MAX_BODY_BYTES
-from workers.gateways.http_settings import HIDDEN, HttpSettings, load_endpoint
+from workers.gateways.http_settings import HttpSettings, load_endpoint
 from workers.gateways.safety import check_gateway, open_gateway
 from workers.gateways.step_time import MAX_CALL_SECONDS
 from workers.gateways.throttle import UnlimitedThrottle
