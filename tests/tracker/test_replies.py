@@ -95,3 +95,12 @@ def test_the_first_rule_decides() -> None:
     assert classify_reply("552 5.2.2 full", rules) is HARD
     assert classify_reply("552 5.3.4 too large", rules) is US
     assert classify_reply("450 busy", rules) is SOFT
+
+
+def test_a_field_is_not_looked_for_in_lists_of_lists() -> None:
+    rule = ReplyRule("", HARD, {"code": "7"})
+    assert rule.matches("400", "", "", [{"code": 7}])
+    nested: list[object] = [{"code": 7}]
+    for _ in range(10_000):
+        nested = [nested]
+    assert not rule.matches("400", "", "", nested)

@@ -107,6 +107,11 @@ def test_an_audience_has_a_title(database: Database, tmp_path: Path, audience: s
         ('message = { text_file = "no.txt" }', "campaigns[0].message.text_file", "can't be read"),
         ('message = { text_file = "." }', "campaigns[0].message.text_file", "not a regular file"),
         (
+            'message = { text_file = "large.txt" }',
+            "campaigns[0].message.text_file",
+            "more than 1,000,000 bytes",
+        ),
+        (
             'message = { text = "x", text_file = "no.txt" }',
             "campaigns[0].message.text_file",
             "expected one of them",
@@ -122,10 +127,24 @@ def test_an_audience_has_a_title(database: Database, tmp_path: Path, audience: s
 def test_a_wrong_message_or_title_is_refused_with_its_key(
     tmp_path: Path, campaign: str, key: str, expected: str
 ) -> None:
+    (tmp_path / "large.txt").write_bytes(1_000_001 * b"x")
     path = write_scenario(tmp_path, campaign)
     with pytest.raises(InvalidScenario) as error:
         load_scenario(path)
     assert_error(str(error.value), path, key, expected)
+
+
+def test_the_mark_of_utf_8_is_no_part_of_a_template(tmp_path: Path) -> None:
+    (tmp_path / "mail.txt").write_text("Hello", encoding="utf-8-sig")
+    [plan] = load(tmp_path, 'message = { text_file = "mail.txt" }').campaigns
+    assert plan.message.text == "Hello"
+
+
+def test_failures_of_services_need_a_campaign_with_simulated_services(tmp_path: Path) -> None:
+    path = write_scenario(tmp_path, 'services = "sql"', "services.coupon.error_rate = 0.1")
+    with pytest.raises(InvalidScenario) as error:
+        load_scenario(path)
+    assert_error(str(error.value), path, "services.coupon", "no campaign uses it")
 
 
 @pytest.mark.parametrize(
@@ -136,6 +155,7 @@ def test_a_wrong_message_or_title_is_refused_with_its_key(
         ('unsubscribe_url = "https://s.internal/<"', "unsubscribe_url", "https://"),
         ('unsubscribe_url = "https://s.internal/{{ x }}"', "unsubscribe_url", "unknown variable"),
         ('unsubscribe_email = "a\\r\\nb@s.internal"', "unsubscribe_email", "an email address"),
+        ('unsubscribe_email = "ö@s.internal"', "unsubscribe_email", "an email address in ASCII"),
     ],
 )
 def test_a_wrong_way_to_unsubscribe_is_refused(

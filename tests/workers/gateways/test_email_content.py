@@ -104,6 +104,11 @@ def test_an_email_beyond_its_size_stays_as_it_is() -> None:
     [
         (None, None, (None, None)),
         (None, "out@shop.internal", ("<mailto:out@shop.internal?subject=unsubscribe>", None)),
+        (
+            None,
+            "a+b&c=d?@s.internal",
+            ("<mailto:a%2Bb%26c%3Dd%3F@s.internal?subject=unsubscribe>", None),
+        ),
         ("http://shop.internal/u", None, ("<http://shop.internal/u>", None)),
         (
             "https://shop.internal/u?c=" + 300 * "1",

@@ -8,6 +8,7 @@ from workers.message.rendering import (
     MessageFailed,
     MessageTemplates,
     make_campaign_values,
+    make_customer_values,
 )
 from workers.message.source import MessageSource
 from workers.message.validation import validate_message
@@ -107,6 +108,10 @@ def test_a_template_tells_what_customers_need(text: str, needs: tuple[str, ...])
             "text: fails for a sample customer: TypeError: gives a value of type NoneType",
         ),
         ("{{ 1 / 0 }}", "text: fails for a sample customer: ZeroDivisionError: division by zero"),
+        (
+            "{{ 1 / (field.a | default(0) | int) }}",
+            "text: fails for a sample customer: ZeroDivisionError: division by zero",
+        ),
         ("{{ 1 / (field.a | default(0)) }}", "text: fails for a sample customer: "),
         (100_000 * "{% if 1 %}", "text: "),
     ],
@@ -182,6 +187,20 @@ def test_values_are_escaped_in_html_and_quoted_in_the_address_to_unsubscribe() -
 def test_a_missing_value_is_an_error_and_never_an_empty_text() -> None:
     with pytest.raises(MessageFailed, match="template text: UndefinedError"):
         render(MessageSource(text="{{ field.city }}"), field=CustomerValues({}))
+
+
+def test_an_empty_field_is_missing() -> None:
+    row = {"customer_id": "c1", "email": "a@b.c", "mobile_e164": None, "last_store": ""}
+    row |= {"profile": None, "custom": '{"field:city": "", "tag:vip": "yes"}'}
+    message = render(
+        MessageSource(
+            subject="{{ last_store | default('no store') }}",
+            text="{{ field.city | default('no city') }} {{ tag.vip }}",
+        ),
+        None,
+        **make_customer_values(row),
+    )
+    assert message == ("no store", "no city yes", None, None)
 
 
 def test_the_default_text_has_the_organization_and_where_to_unsubscribe() -> None:
