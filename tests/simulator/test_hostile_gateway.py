@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from simulator.results.prediction_check import GatewayAnomalies
 from simulator.results.verdict import check_campaign
 from simulator.schema import acceptances
 from simulator.world import ledger
-from simulator.world.behaviour import GatewayBehaviour
+from simulator.world.behaviour import GatewayBehaviour, LatencyDistribution
 from simulator.world.gateway import SimulatedGateway, SimulatedGatewaySettings
 from simulator.world.gateway_response import MAX_REJECTIONS, draw_rejection_counts
 from tests.support.engagement import CLICKED, record_events
@@ -167,7 +168,8 @@ def read_latencies(database: Database) -> dict[int, Instant]:
 
 
 def test_rejected_messages_are_accepted_later(database: Database) -> None:
-    behaviour = GatewayBehaviour(reject_rate=0.5)
+    latency = LatencyDistribution(median=timedelta(hours=1), p99=timedelta(hours=1))
+    behaviour = GatewayBehaviour(reject_rate=0.5, latency=latency)
     settings = SimulatedGatewaySettings(seed=1, behaviour=behaviour).model_dump_json()
     batch = make_batch(database, Plan(size=100, gateway_settings=settings))
     move(database, batch, range(100), READY)

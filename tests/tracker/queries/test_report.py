@@ -485,8 +485,8 @@ def test_campaigns_are_found_in_the_latest_run_that_has_them(database: Database)
     assert find(database, run=spring.run_id) == [spring]
 
 
-def test_run_without_campaigns_does_not_hide_the_previous_run(database: Database) -> None:
-    """A new run has none while its audience is being recorded."""
+def test_the_latest_run_is_not_taken_for_the_previous_one(database: Database) -> None:
+    """A new run has no campaigns while its audience is being recorded."""
     campaign = make_campaign(database)
     with database.write() as connection:
         registration.record_run(
@@ -497,7 +497,9 @@ def test_run_without_campaigns_does_not_hide_the_previous_run(database: Database
             speed=1,
             definition="",
         )
-    assert find(database) == [campaign]
+    with pytest.raises(NotFound, match="run 2 has no campaigns"):
+        find(database)
+    assert find(database, run=campaign.run_id) == [campaign]
 
 
 @pytest.mark.parametrize(
