@@ -19,6 +19,11 @@ _PLAIN = re.compile(
 _ORDINARY_SUFFIX = ".example"
 """Domain below which names that email-validator refuses by their meaning are parsed."""
 
+_JOINERS = re.compile("[\u200c\u200d]")
+"""Zero-width characters that some domains need after certain letters (RFC 5892, appendix A)."""
+
+_MAY_HAVE_JOINERS = re.compile(f"xn--|{_JOINERS.pattern}", re.IGNORECASE)
+
 
 class EmailAddress(NamedTuple):
     """An email address that a mail server could accept.
@@ -59,6 +64,11 @@ def _parse_unusual(address: str) -> EmailAddress | None:
 
     from email_validator import SPECIAL_USE_DOMAIN_NAMES, EmailNotValidError, validate_email
 
+    joined_domain = _encode_joined_domain(domain)
+    if joined_domain is not None:
+        if len(f"{local_part}@{joined_domain}") > MAX_ADDRESS_CHARACTERS:
+            return None
+        address, domain = f"{local_part}@joined{_ORDINARY_SUFFIX}", f"joined{_ORDINARY_SUFFIX}"
     is_special = domain.rpartition(".")[2].lower() in SPECIAL_USE_DOMAIN_NAMES
     suffix = _ORDINARY_SUFFIX if is_special else ""
     try:
@@ -67,6 +77,19 @@ def _parse_unusual(address: str) -> EmailAddress | None:
         )
     except EmailNotValidError:
         return None
-    domain = (parsed.ascii_domain or "").removesuffix(suffix)
+    domain = joined_domain or (parsed.ascii_domain or "").removesuffix(suffix)
     key = unicodedata.normalize("NFC", parsed.local_part.casefold())
     return EmailAddress(f"{parsed.local_part}@{domain}", f"{key}@{domain}")
+
+
+def _encode_joined_domain(domain: str) -> str | None:
+    """Return a domain in ASCII if it needs joiners, which email-validator refuses; else None."""
+    if _MAY_HAVE_JOINERS.search(domain) is None:
+        return None
+    import idna
+
+    try:
+        encoded = idna.encode(domain, uts46=True).decode()
+        return encoded if _JOINERS.search(idna.decode(encoded)) else None
+    except idna.IDNAError:
+        return None

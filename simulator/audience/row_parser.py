@@ -27,6 +27,7 @@ from simulator.audience.values import (
 )
 from simulator.forced import find_email_key, find_mobile_key
 from tracker.csv_cells import ESCAPE, unescape_cell
+from workers.addresses import is_well_formed
 
 MAX_ID_CHARACTERS = 255
 """Length of a customer_id; PostgreSQL can't index more than 2,704 bytes."""
@@ -121,7 +122,8 @@ class RowParser:
         if not row.text.isascii():
             for column in SINGLE_LINE_COLUMNS & cells.keys():
                 stripped = strip_invisible(cells[column], keep_joiners=False)
-                if stripped != cells[column]:
+                has_needed_joiners = column == "email" and is_well_formed(cells[column])
+                if stripped != cells[column] and not has_needed_joiners:
                     cells[column], is_cleaned = stripped.strip(), True
         if ESCAPE in row.text:
             cells = {column: unescape_cell(cell) for column, cell in cells.items()}

@@ -47,7 +47,9 @@ def parse_recipient(text: str, channel: Channel | None, region: str = "") -> Rec
     Raises:
         UnusableEntry: it names none, or one that is never compared.
     """
-    cell = clean_cell(unescape_cell(strip_invisible(text, keep_joiners=False).strip()))
+    cell = clean_cell(unescape_cell(strip_invisible(text, keep_joiners=True).strip()))
+    if not is_well_formed(cell):  # the domain of a well-formed address may need its joiners
+        cell = clean_cell(unescape_cell(strip_invisible(text, keep_joiners=False).strip()))
     if not cell:
         raise UnusableEntry(AddressProblem.EMPTY, "no address")
     quoted = repr(cell[:MAX_SHOWN_CHARACTERS])

@@ -42,6 +42,11 @@ MALFORMED = [
     "a" * 65 + "@shop.example",
     "anna@" + "b" * 64 + ".example",
     "anna@" + "b.c" * 90 + ".example",
+    "anna@shop\u200d.example",
+    "anna@b\u00fc\u200ccher.example",
+    "an\u200dna@shop.example",
+    "a" * 65 + "@නෙත්\u200dර.example",
+    "anna@නෙත්\u200dර." + "b." * 125 + "example",
 ]
 
 
@@ -66,6 +71,14 @@ def test_what_no_server_accepts_is_malformed(address: str) -> None:
         ("Straße@shop.example", "Straße@shop.example", "strasse@shop.example"),
         ('"anna b"@shop.example', '"anna b"@shop.example', '"anna b"@shop.example'),
         ('"anna"@shop.example', "anna@shop.example", "anna@shop.example"),
+        ("Anna@ශ්\u200dරී.lk", "Anna@xn--10cl1a0b660p.lk", "anna@xn--10cl1a0b660p.lk"),
+        ("anna@XN--10CL1A0B660P.lk", "anna@xn--10cl1a0b660p.lk", "anna@xn--10cl1a0b660p.lk"),
+        ("anna@ශ්රී.lk", "anna@xn--10cl1a0b.lk", "anna@xn--10cl1a0b.lk"),
+        (
+            "anna@نامه\u200cای.test",
+            "anna@xn--mgba3gch31f060k.test",
+            "anna@xn--mgba3gch31f060k.test",
+        ),
         ("anna@shop.test", "anna@shop.test", "anna@shop.test"),
         ("anna@bücher.test", "anna@xn--bcher-kva.test", "anna@xn--bcher-kva.test"),
         ("anna@mail.localhost", "anna@mail.localhost", "anna@mail.localhost"),

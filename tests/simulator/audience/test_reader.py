@@ -535,6 +535,18 @@ def test_joiners_belong_to_text_for_people_but_not_to_addresses(path: Path) -> N
     assert counts.by_problem == {Repair.INVISIBLE_CHARACTERS: 1}
 
 
+def test_joiners_that_a_domain_needs_remain(path: Path) -> None:
+    counts = ProblemCounts()
+    content = "customer_id,email\nC1,a@ශ්\u200dරී.lk\nC2,a@ශ්රී.lk\nC3,a@sh\u200dop.example\n"
+    rows = [row for row in rows_of(path, content, counts) if isinstance(row, CustomerRecord)]
+    assert [row.email_key for row in rows] == [
+        "a@xn--10cl1a0b660p.lk",
+        "a@xn--10cl1a0b.lk",
+        "a@shop.example",
+    ]
+    assert counts.by_problem == {Repair.INVISIBLE_CHARACTERS: 1}
+
+
 @pytest.mark.parametrize("word", ["N/A", "null", "NULL", "-", "NaN", "#N/A", "None", "\\N"])
 def test_words_for_an_empty_cell(path: Path, word: str) -> None:
     columns = "email,mobile,ndnc,hard_bounces,unsubscribed,last_store,coupon_expires,field:x"

@@ -27,6 +27,8 @@ EMAIL, SMS = Channel.EMAIL, Channel.SMS
         ("Ana@Shop.Example", None, "", Recipient(EMAIL, "ana@shop.example")),
         (" ana@shop.example\n", EMAIL, "", Recipient(EMAIL, "ana@shop.example")),
         ("ana\u200b@shop.example", None, "", Recipient(EMAIL, "ana@shop.example")),
+        ("ana\u200d@shop.example", None, "", Recipient(EMAIL, "ana@shop.example")),
+        ("\u200bana@ශ්\u200dරී.lk", None, "", Recipient(EMAIL, "ana@xn--10cl1a0b660p.lk")),
         ("ana@BÜCHER.example", None, "", Recipient(EMAIL, "ana@xn--bcher-kva.example")),
         ("ana+news@shop.example", None, "", Recipient(EMAIL, "ana+news@shop.example")),
         ("+447700900123", None, "", Recipient(SMS, "+447700900123")),
