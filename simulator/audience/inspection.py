@@ -243,10 +243,10 @@ def _list_header_notes(path: Path, encoding: str, separator: str) -> Iterator[st
     with open_text(path, encoding) as stream:
         header, first_line = read_header_line(stream)
         lines = [header, *(read_line(stream) for _ in range(MAX_LINES_ABOVE_HEADER))]
-    known = [len(guess_columns(_split(line, separator))) for line in lines]
-    most = max(known)
-    if most > max(1, known[0]):
-        line = first_line + known.index(most) - 1
+    headings = [len(guess_columns(_split(line, separator))) for line in lines]
+    most = max(headings)
+    if most > max(1, headings[0]):
+        line = first_line + headings.index(most) - 1
         yield f"line {line} looks like the header; remove the lines above it"
 
 

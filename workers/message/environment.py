@@ -97,7 +97,7 @@ def get_environment(*, is_html: bool = False, is_url: bool = False) -> MessageEn
 
 
 def _check_output(value: object) -> object:
-    """Return a value that people can read; raise `TypeError` for a list, None and the like."""
+    """Return a value that people can read; raise `TypeError` for any other, such as None."""
     if not isinstance(value, str | int | float | Undefined):
         raise TypeError(f"gives a value of type {type(value).__name__}; expected text or a number")
     return value

@@ -77,8 +77,9 @@ def loop(context: Context, items: Iterable[Any], work: int) -> Iterator[Any]:
 @pass_context
 def replace(context: Context, text: Any, old: Any, new: Any, count: int | None = None) -> str:
     """Replace a text by another one, after the size of the result is spent."""
-    found = str(text).count(str(old))
-    times = found if count is None or count < 0 else min(count, found)
+    times = str(text).count(str(old))
+    if count is not None and count >= 0:
+        times = min(times, count)
     _get_allowance(context).spend(times * len(str(new)))
     return filters.do_replace(context.eval_ctx, text, old, new, count)
 
