@@ -61,6 +61,12 @@ def to_one_line(text: str) -> str:
     return " ".join(printable.split())
 
 
+def make_printable(text: str) -> str:
+    """Return a text in one line, without characters that control or reorder the output."""
+    printable = "".join(char if char.isprintable() else " " for char in text)
+    return " ".join(printable.split())
+
+
 def validate_title(title: str) -> str:
     """Return a title in any script; raise `ValueError` unless it is one line of plain text.
 

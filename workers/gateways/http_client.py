@@ -10,12 +10,12 @@ from typing import Any, TypeVar
 
 import httpx2
 
+from tracker.text import make_printable
 from workers.gateways.base import GatewayUnavailable
 from workers.gateways.http_replies import (
     NO_REPLY,
     HttpReply,
     describe_status,
-    make_printable,
     parse_json,
     parse_retry_after,
 )

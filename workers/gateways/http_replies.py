@@ -111,12 +111,6 @@ def parse_json(content: bytes) -> object:
         return None
 
 
-def make_printable(text: str) -> str:
-    """Return a text in one line, without control characters."""
-    printable = "".join(char if char.isprintable() else " " for char in text)
-    return " ".join(printable.split())
-
-
 def describe_status(code: int) -> str:
     """Return the usual words for a status, which stand for an empty body."""
     try:

@@ -9,6 +9,7 @@ from contextlib import ExitStack, suppress
 from typing import NamedTuple
 
 from tracker.replies import ReplyKind, ReplyRule, classify_reply
+from tracker.text import make_printable
 from workers.gateways.base import GatewayUnavailable
 from workers.gateways.smtp_client import LimitedClient, TlsClient
 from workers.gateways.smtp_settings import SmtpSettings, Tls
@@ -37,7 +38,7 @@ class SmtpReply(NamedTuple):
     def from_response(cls, response: tuple[int, bytes]) -> "SmtpReply":
         """Build a reply from a response of smtplib; an enhanced code is kept of the first line."""
         code, text = response
-        return cls(code, _REPEATED_CODE.sub(" ", text.decode("ascii", "replace").strip()))
+        return cls(code, make_printable(_REPEATED_CODE.sub(" ", text.decode(errors="replace"))))
 
     @property
     def is_success(self) -> bool:
@@ -229,4 +230,4 @@ def _describe_error(error: Exception) -> str:
 
 def _decode_error_text(error: smtplib.SMTPResponseException) -> str:
     text = error.smtp_error
-    return text.decode("ascii", "replace") if isinstance(text, bytes) else text
+    return make_printable(text.decode(errors="replace") if isinstance(text, bytes) else text)

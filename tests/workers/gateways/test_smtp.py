@@ -53,6 +53,7 @@ from tracker.store.schema.catalog import customers
 from workers.gateways.base import GatewayUnavailable, Submission
 from workers.gateways.safety import GuardedGateway, is_reserved, open_gateway
 from workers.gateways.smtp import SmtpGateway
+from workers.gateways.smtp_connection import SmtpReply
 from workers.gateways.smtp_settings import SmtpSettings, load_smtp_settings
 from workers.gateways.throttle import UnlimitedThrottle
 from workers.steps import at_gateway
@@ -492,6 +493,13 @@ def test_the_reply_to_a_whole_message_may_take_longer_than_others(
         submit(database, batch, gateway)
     assert read_states(database, batch) == {0: in_status(DELIVERED)}
     assert len(server.accepted) == 1
+
+
+def test_a_reply_is_recorded_in_any_script_and_without_control_characters() -> None:
+    text = "5.1.1 \x1b[2JПочтовый ящик\n5.1.1 \u202eне найден\rFORGED\0"
+    reply = SmtpReply.from_response((550, text.encode()))
+    assert str(reply) == "550 5.1.1 [2JПочтовый ящик не найден FORGED"
+    assert SmtpReply.from_response((550, b"\xff")).text == "\ufffd"
 
 
 @pytest.fixture
