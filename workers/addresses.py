@@ -22,6 +22,9 @@ _ORDINARY_SUFFIX = ".example"
 _JOINERS = re.compile("[\u200c\u200d]")
 """Zero-width characters that some domains need after certain letters (RFC 5892, appendix A)."""
 
+_IDEOGRAPHIC_DOTS = re.compile("[\u3002\uff0e\uff61]")
+"""Characters that separate the labels of a domain as a dot does (UTS 46)."""
+
 _MAY_HAVE_JOINERS = re.compile(f"xn--|{_JOINERS.pattern}", re.IGNORECASE)
 
 
@@ -58,8 +61,10 @@ def parse_address(address: str) -> EmailAddress | None:
 def _parse_unusual(address: str) -> EmailAddress | None:
     """Return an address that may be internationalized or quoted, or None if it is malformed."""
     local_part, _, domain = address.rpartition("@")
+    domain = _IDEOGRAPHIC_DOTS.sub(".", domain)
     if not local_part or "." not in domain:
         return None
+    address = f"{local_part}@{domain}"
     import unicodedata
 
     from email_validator import SPECIAL_USE_DOMAIN_NAMES, EmailNotValidError, validate_email
