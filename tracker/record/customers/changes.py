@@ -57,6 +57,11 @@ def update_bounce_counts(
     else:
         return
     is_shared = has_shared_addresses(entry.connection, entry.batch)
+    if is_shared and status is Status.DELIVERED:
+        # Few have bounced. The organization isn't locked for the others.
+        is_recipient = _is_customer(entry.database, campaign.audience_id, numbers)
+        query = sa.select(customers.c.number).where(is_recipient, soft > 0)
+        numbers = entry.connection.scalars(query).all()
     for is_changed, messages in _group_customers(
         entry.database, entry.connection, campaign, numbers, is_shared
     ):
