@@ -24,10 +24,10 @@ from simulator.values import (
 )
 from tracker.record.allowance import MAX_MESSAGE_LIMIT, MAX_MESSAGE_LIMIT_DAYS
 from tracker.status import Channel
-from workers.gateways.smtp_settings import is_mailbox
+from workers.addresses import is_well_formed
 
 MAX_UNSUBSCRIBE_LENGTH = 500
-"""Characters of an address to unsubscribe, which must fit in a header with a customer's values."""
+"""Characters of a web address to unsubscribe; with values, it must fit in a header."""
 
 _WEB_ADDRESS = re.compile(r"https?://[!-;=?-~][ !-;=?-~]*", re.ASCII)
 """Visible ASCII without angle brackets; a template may have spaces between its braces."""
@@ -43,7 +43,7 @@ def _validate_unsubscribe_url(url: str) -> str:
 
 
 def _validate_unsubscribe_email(address: str) -> str:
-    if not is_mailbox(address) or not address.isascii() or len(address) > MAX_UNSUBSCRIBE_LENGTH:
+    if not address.isascii() or not is_well_formed(address):
         raise ValueError(f"got {format_value(address)}; expected an email address in ASCII")
     return address
 

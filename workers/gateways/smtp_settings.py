@@ -13,6 +13,7 @@ from tracker.settings import HIDDEN, load_environment
 ENV_PREFIX = "SENDTRACE_SMTP_"
 
 _MAILBOX = re.compile(r"[^\s\x00-\x1f\x7f<>()\[\]@,;:\"\\]+@[^\s\x00-\x1f\x7f<>()\[\]@,;:\"\\]+")
+"""Addresses with a local part and a domain, and no SMTP syntax in them; `localhost` is a domain."""
 
 
 class Tls(StrEnum):
@@ -72,7 +73,7 @@ class SmtpSettings(BaseModel):
     @field_validator("from_")
     @classmethod
     def _require_mailbox(cls, address: str) -> str:
-        if not is_mailbox(address) or not address.isascii():
+        if not _MAILBOX.fullmatch(address) or not address.isascii():
             raise ValueError(f"got {address!r}; expected an address such as news@shop.example")
         return address
 
@@ -86,8 +87,3 @@ def load_smtp_settings() -> SmtpSettings:
             " password is encrypted"
         )
     return settings
-
-
-def is_mailbox(address: str) -> bool:
-    """Return whether an address has a local part and a domain, and no SMTP syntax in them."""
-    return _MAILBOX.fullmatch(address) is not None

@@ -155,6 +155,7 @@ def test_failures_of_services_need_a_campaign_with_simulated_services(tmp_path: 
         ('unsubscribe_url = "https://s.internal/<"', "unsubscribe_url", "https://"),
         ('unsubscribe_url = "https://s.internal/{{ x }}"', "unsubscribe_url", "unknown variable"),
         ('unsubscribe_email = "a\\r\\nb@s.internal"', "unsubscribe_email", "an email address"),
+        ('unsubscribe_email = "a..b@s.internal"', "unsubscribe_email", "an email address"),
         ('unsubscribe_email = "ö@s.internal"', "unsubscribe_email", "an email address in ASCII"),
     ],
 )
