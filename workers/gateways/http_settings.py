@@ -137,20 +137,14 @@ class Endpoint:
     Its representation has no secrets.
     """
 
-    host: str
     is_local: bool
     server: str
     timeout: float
-    _headers: tuple[tuple[str, str], ...]
+    headers: Mapping[str, str]
     _secrets: tuple[str, ...]
 
     def __repr__(self) -> str:
         return f"Endpoint({self.server})"
-
-    @property
-    def headers(self) -> Mapping[str, str]:
-        """The headers of each request, with their secrets."""
-        return dict(self._headers)
 
     def hide_secrets(self, text: str) -> str:
         """Return a text without the secrets, which a server may return in its reply."""
@@ -181,11 +175,10 @@ def load_endpoint(settings: HttpSettings) -> Endpoint:
     }
     port = url.port or (443 if url.scheme == "https" else 80)
     return Endpoint(
-        host=host,
         is_local=is_local,
         server=f"HTTP server {host}:{port}",
         timeout=environment.timeout,
-        _headers=tuple(headers.items()),
+        headers=headers,
         _secrets=_list_spellings(secrets.values()),
     )
 

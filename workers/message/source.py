@@ -1,7 +1,7 @@
 """The templates of a campaign's message, as they are recorded with the campaign."""
 
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Self
 
 from tracker.status import Channel
@@ -51,7 +51,3 @@ class MessageSource:
             "text": DEFAULT_EMAIL_TEXT if self.text is None else self.text,
         }
         return parts if self.html is None else {**parts, "html": self.html}
-
-
-PARTS = tuple(field.name for field in fields(MessageSource) if field.name != "size")
-"""Names of the parts that a template describes."""
