@@ -125,6 +125,12 @@ def read_customers(
     duplicates.count(counts)
 
 
+def read_columns(file: AudienceFile) -> list[str]:
+    """Return the columns of an audience file; raise `UsageError` if its header is wrong."""
+    with _open_audience_file(file) as (_, parser, _):
+        return parser.columns
+
+
 @contextmanager
 def _open_audience_file(file: AudienceFile) -> Iterator[tuple[RowReader, RowParser, str]]:
     """Yield the rows below the header, their parser, and the encoding by its usual name."""

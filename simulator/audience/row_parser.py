@@ -88,6 +88,11 @@ class RowParser:
         self._flags = EXPORT_FLAG_VALUES if self._is_mapped else FLAG_VALUES
         self._channels = EXPORT_CHANNELS_BY_VALUE if self._is_mapped else CHANNELS_BY_VALUE
 
+    @property
+    def columns(self) -> list[str]:
+        """The columns, in the order of the file."""
+        return [*self._columns]
+
     def is_repeated_header(self, row: Row) -> bool:
         """Return whether a row repeats the header."""
         return (

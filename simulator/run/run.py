@@ -15,6 +15,7 @@ from simulator.run.options import RunOptions, reject_missing_rules, reject_unjud
 from simulator.run.outcome import RunOutcome
 from simulator.run.system import RunSystem, open_system
 from simulator.scenario.file import Scenario
+from simulator.setup.absent_columns import describe_absent_columns
 from simulator.setup.heartbeat import keep_alive
 from simulator.setup.record import record_run, start_run
 from simulator.setup.run import Run
@@ -68,6 +69,8 @@ def _record_run(system: RunSystem, scenario: Scenario) -> Run:
         for audience in run.imports:
             if audience.rejects:
                 display.log(f"{audience.summary}; see {audience.rejects_file}")
+        for warning in describe_absent_columns(scenario.campaigns):
+            display.log(warning)
         return run
 
 

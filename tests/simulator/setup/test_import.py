@@ -12,6 +12,7 @@ from simulator.figures import IMPORT_FIGURES, REJECTS_SHARE
 from simulator.oracle.coverage import count_predicted_reasons
 from simulator.run.abort import AbortCheck
 from simulator.scenario.file import Scenario
+from simulator.setup.absent_columns import describe_absent_columns
 from simulator.setup.dry_run import DryRun
 from simulator.setup.record import record_run
 from tests.support.inline_runs import (
@@ -179,3 +180,15 @@ def test_customers_are_recorded_with_their_country(database: Database, tmp_path:
     with database.read() as connection:
         row = connection.execute(sa.text("SELECT mobile_e164, custom FROM customers")).one()
     assert (row[0], json.loads(row[1])) == ("+447700900001", {"field:region": "GB"})
+
+
+def test_a_required_field_without_a_column_is_named_with_similar_columns(tmp_path: Path) -> None:
+    file = tmp_path / "crm.csv"
+    file.write_text("customer_id,email,field:city\n1,a@example.com,Pune\n")
+    message = "{{ field.ciity }} {{ field.city }} {{ field.region }} {{ tag.vip | default('') }}"
+    campaign = build_campaign(audience=str(file), message={"text": message})
+    [warning] = describe_absent_columns(build_scenario(campaign).campaigns)
+    assert warning == (
+        "crm.csv: no column gives field:ciity, so no message of spring is sent;"
+        " did you mean field:city?"
+    )
