@@ -81,7 +81,7 @@ def _validate_targets(columns: dict[str, str]) -> dict[str, str]:
 
 
 class DuplicatePolicy(StrEnum):
-    """What happens to customers whose address an earlier row of the file has.
+    """Treatment of customers whose address an earlier row of the file has.
 
     SKIP: only the first customer gets the message.
     SEND: each customer gets the message.

@@ -56,7 +56,7 @@ NOBODY = SharingCustomers(
 
 
 class MessageEffects(NamedTuple):
-    """What messages do to customers or persons: counts of messages.
+    """Effects of messages on customers or persons, as counts of messages.
 
     Attributes:
         sent: messages that are sent.

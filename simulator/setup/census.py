@@ -48,7 +48,7 @@ NO_KEY = 0
 
 
 class Restriction(IntFlag):
-    """What a customer's record says against messages, bounces apart."""
+    """Restrictions of messages in a customer's record, bounces apart."""
 
     UNSUBSCRIBED_EMAIL = 1
     UNSUBSCRIBED_SMS = 2

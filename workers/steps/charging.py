@@ -85,9 +85,6 @@ def _divide(
 
     A message that costs more than what is left leaves it to the messages after it.
     """
-    if not costs:
-        affordable = numbers[:credit]
-        return affordable, numbers[credit:], len(affordable)
     affordable, unaffordable, left = [], [], credit
     for number in numbers:
         cost = costs.get(number, 1)
