@@ -70,7 +70,7 @@ def _compile_text(text: str) -> tuple[Renderer, set[str]]:
         template = compile_template(text, "json")
         variables = meta.find_undeclared_variables(parse_template(text)) - {"range"}
     except InvalidTemplate as error:
-        raise ValueError(f"got {text!r}: {error}; expected a Jinja2 template") from None
+        raise ValueError(f"got {text!r}, which isn't a Jinja2 template: {error}") from None
     for name in sorted(variables.difference(VARIABLES)):
         raise ValueError(
             f"got {text!r} with the unknown variable {name!r}{suggest_similar(name, VARIABLES)}"

@@ -123,8 +123,8 @@ def test_a_template_renders_strings_and_keeps_the_rest() -> None:
     ("text", "message"),
     [
         ("{{ recipent }}", "unknown variable 'recipent'; did you mean recipient"),
-        ("{{ recipient", "expected a Jinja2 template"),
-        ("{{ recipient | nosuch }}", "expected a Jinja2 template"),
+        ("{{ recipient", "got '{{ recipient', which isn't a Jinja2 template: line 1"),
+        ("{{ recipient | uper }}", "line 1: unknown filter 'uper'; did you mean upper"),
     ],
 )
 def test_a_wrong_template_is_refused(text: str, message: str) -> None:
