@@ -78,6 +78,14 @@ class MessageEnvironment(ImmutableSandboxedEnvironment):
         """Return whether a template may read an attribute: methods could only be printed."""
         return super().is_safe_attribute(obj, attr, value) and not callable(value)
 
+    def unsafe_undefined(self, obj: Any, attribute: str) -> Undefined:
+        """Return a value that raises an error for an attribute that a template may not read."""
+        return self.undefined(
+            f"{attribute!r} of a {type(obj).__name__} isn't available: templates use filters, such"
+            " as {{ title | upper }}, not methods",
+            exc=SecurityError,
+        )
+
     def is_safe_callable(self, obj: Any) -> bool:
         """Return whether a template may call an object."""
         return isinstance(obj, LimitedRange)
