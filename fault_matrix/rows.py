@@ -115,7 +115,7 @@ FAULT_ROWS = (
     FaultRow("gateway refuses 30 %", gateway="reject_rate = 0.3", evidence=gateway_refused),
     FaultRow(
         "killed between acceptance and commit",
-        _at('kill = "pool-child", when = "accepted"', 0.5, 2),
+        _at('kill = "pool-child", when = "accepted"', 0.5),
         evidence=message_repeated,
     ),
     FaultRow("disk full 5 s", disturb=fill_disk, only_database="sqlite", has_small_disk=True),

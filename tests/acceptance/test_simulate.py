@@ -20,6 +20,7 @@ KEYS = {
     *("figures", "rejects", "campaigns", "prediction", "invariants", "definition"),
     *("faults", "recovery", "snapshots", "expectations"),
     *("resumed", "limited_by", "resolution", "not_comparable", "check_times", "failures"),
+    "suppressions",
 }
 
 
