@@ -213,7 +213,7 @@ def _print_addresses(settings: Settings, ports: StackPorts, *, is_broker_embedde
         f"logs       {settings.logs}",
         "",
         f"Run a scenario:  {home}sendtrace simulate scenarios/demo.toml --attach",
-        "Ctrl-C stops the stack.",
+        "Ctrl-C stops it all.",
     ]
     print("\n".join(lines), flush=True)
 

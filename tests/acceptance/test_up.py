@@ -83,7 +83,7 @@ def start_stack(shell: Shell) -> Iterator[Stack]:
 
     def is_ready() -> bool:
         assert command.process.poll() is None, command.stderr_text
-        return "Ctrl-C stops the stack" in command.stdout.read_text()
+        return "Ctrl-C stops it all" in command.stdout.read_text()
 
     wait_until(is_ready, "the stack is ready")
     try:
