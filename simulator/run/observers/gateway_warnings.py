@@ -1,5 +1,6 @@
 """Show the worker's warnings that a gateway is unavailable, while a run goes on."""
 
+import re
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -10,6 +11,12 @@ from workers.gateways.base import UNAVAILABLE_WARNING
 
 WARNING_INTERVAL_SECONDS = 10.0
 """Seconds between two warnings that are shown; each batch of an unavailable gateway causes one."""
+
+_WARNING_LINE = re.compile(rf"\[[^]]*\] ({re.escape(UNAVAILABLE_WARNING)}.*)")
+"""A line of the log that begins with the warning, after Celery's time, level and process.
+
+Other lines may quote a server's reply, which may have any text.
+"""
 
 
 class GatewayWarnings(RunObserver):
@@ -23,11 +30,11 @@ class GatewayWarnings(RunObserver):
 
     def ticked(self, _snapshot: RunSnapshot) -> None:
         """Show the latest of the new warnings, unless one was shown a moment ago."""
-        warnings = [line for line in self._read_new_lines() if UNAVAILABLE_WARNING in line]
+        warnings = [match[1] for match in map(_WARNING_LINE.match, self._read_new_lines()) if match]
         now = time.monotonic()
         if warnings and now >= self._due_at:
             self._due_at = now + WARNING_INTERVAL_SECONDS
-            self._log(UNAVAILABLE_WARNING + warnings[-1].partition(UNAVAILABLE_WARNING)[2])
+            self._log(warnings[-1])
 
     def _read_new_lines(self) -> list[str]:
         with suppress(FileNotFoundError), self._worker_log.open("rb") as log:

@@ -40,3 +40,17 @@ def test_the_cause_of_an_unavailable_gateway_is_shown_once_at_a_time(
     later.ticked(SNAPSHOT)
     later.ticked(SNAPSHOT)
     assert shown[1:] == [format_warning(3), format_warning(4)], "the log was replaced"
+
+
+def test_a_reply_with_the_words_of_the_warning_does_not_change_what_is_shown(
+    tmp_path: Path,
+) -> None:
+    log, shown = tmp_path / "worker.log", list[str]()
+    quoted = "554 [we] gateway unavailable: [sorry] gateway unavailable: later"
+    warning = f'gateway unavailable: campaign=1 batch=2 error="{quoted}"'
+    log.write_text(
+        f"[2026-12-01 09:00:00,000: WARNING/Worker-1] {warning}\n"
+        f"[2026-12-01 09:00:00,001: INFO/Worker-1] Task retry: GatewayUnavailable('{quoted}')\n"
+    )
+    GatewayWarnings(log, shown.append).ticked(SNAPSHOT)
+    assert shown == [warning]
