@@ -36,8 +36,7 @@ def make_customer_cost(campaign: PlannedCampaign) -> int | CustomerCost:
         The number, or a function of the customer if it differs by customer.
     """
     is_limited = campaign.organization.credit_on(campaign.channel) is not None
-    has_text = campaign.message.text is not None
-    has_segments = campaign.channel is Channel.SMS and is_limited and has_text
+    has_segments = campaign.channel is Channel.SMS and is_limited
     is_made = not campaign.gateway.is_simulated and campaign.message != MessageSource()
     if not has_segments and not is_made:
         return 1

@@ -129,6 +129,13 @@ def test_an_sms_costs_as_much_credit_as_it_has_segments(
     assert read_credit(database).get("credit_used_sms") == used
 
 
+def test_without_a_text_an_sms_costs_the_segments_of_the_title(
+    database: Database, tmp_path: Path
+) -> None:
+    run_campaigns(database, tmp_path, {"sms": 100}, title=71 * "न")
+    assert read_credit(database) == {"credit_sms": 20, "credit_used_sms": 80}
+
+
 def test_unlimited_credit_counts_no_segments(database: Database, tmp_path: Path) -> None:
     run_campaigns(database, tmp_path, {"email": 40}, message=TWO_SEGMENTS)
     with database.read() as connection:

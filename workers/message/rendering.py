@@ -204,6 +204,8 @@ class MessageRenderer:
                 affected.
             ServiceUnavailable: the service that knows coupons or referrals is unavailable.
         """
+        if self.is_same_for_all:
+            return self._templates.render(self._campaign_values)
         if number not in self._customer_values:
             begin = self._numbers.index(number)
             chunk = self._numbers[begin : begin + CHUNK_MESSAGES]

@@ -8,7 +8,6 @@ from tracker.record.journal import Entry
 from tracker.status import Channel, Reason
 from workers.message.rendering import MessageFailed, MessageRenderer
 from workers.message.sms_segments import count_sms_segments
-from workers.message.source import MessageSource
 from workers.services.base import ServiceUnavailable
 from workers.steps.context import StepContext
 from workers.steps.verdicts import mark_not_sent
@@ -18,7 +17,7 @@ def find_costs(context: StepContext, numbers: Sequence[int]) -> Mapping[int, int
     """Return the credit for those messages that cost more than one.
 
     An SMS costs as much as it has segments (3GPP TS 23.040), and an email one. Nothing is rendered
-    where credit is unlimited, or where the campaign has no text.
+    where credit is unlimited.
 
     If a service that the text needs stays unavailable, each message costs one.
 
@@ -28,8 +27,6 @@ def find_costs(context: StepContext, numbers: Sequence[int]) -> Mapping[int, int
     campaign = context.campaign
     is_charged = campaign.organization.credit_on(campaign.channel) is not None
     if campaign.channel is not Channel.SMS or not is_charged or not numbers:
-        return {}
-    if MessageSource.from_json(campaign.message).text is None:
         return {}
     renderer = MessageRenderer(context.database, campaign, numbers)
     if renderer.is_same_for_all:
