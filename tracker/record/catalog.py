@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Row
 
 from tracker.clock import Clock, Instant, make_clock, to_microseconds
 from tracker.errors import NotFound
+from tracker.message_ids import MessageId, compute_digest
 from tracker.organizations import (
     DEFAULT_CHANNEL_SETTINGS,
     ChannelSettings,
@@ -110,6 +111,11 @@ class Campaign:
         """
         settings: Mapping[str, Any] = self._settings_by_rule.get(name, {})
         return settings
+
+    def message_id(self, number: int) -> MessageId:
+        """Return the Message-ID of an email, by the number of its message."""
+        digest = compute_digest(self.run_id, self.really_started_at, self.name)
+        return MessageId(number, self.id, digest)
 
     @cached_property
     def _settings_by_rule(self) -> dict[str, Any]:

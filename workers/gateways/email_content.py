@@ -10,7 +10,6 @@ from urllib.parse import quote
 
 from tracker.clock import to_datetime
 from tracker.errors import SendtraceError
-from tracker.message_ids import MessageId, compute_digest
 from tracker.record.catalog import Campaign
 from tracker.text import to_one_line
 from workers.message.rendering import RenderedMessage
@@ -57,9 +56,8 @@ def build_email(envelope: Envelope, rendered: RenderedMessage, size: int | None 
     except (ValueError, IndexError, AttributeError):  # what its parser may raise
         raise InvalidRecipient(recipient) from None
     message["Date"] = format_datetime(to_datetime(campaign.clock.now()))
-    digest = compute_digest(campaign.run_id, campaign.really_started_at, campaign.name)
     domain = envelope.sender_address.rpartition("@")[2]
-    message["Message-ID"] = MessageId(envelope.number, campaign.id, digest).format(domain)
+    message["Message-ID"] = campaign.message_id(envelope.number).format(domain)
     message.set_content(f"{rendered.text.rstrip()}\n")
     if rendered.html is not None:
         message.add_alternative(f"{rendered.html.rstrip()}\n", subtype="html")

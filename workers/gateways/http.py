@@ -13,7 +13,6 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from tracker.clock import Instant, to_microseconds
-from tracker.message_ids import MessageId, compute_digest
 from tracker.queries.acceptances import read_last_acceptance
 from tracker.queries.message_lookup import find_customers_by_number
 from tracker.record.catalog import Batch
@@ -150,7 +149,6 @@ class HttpGateway:
             ServiceUnavailable: the service that knows coupons or referrals is unavailable.
         """
         campaign = submission.campaign
-        digest = compute_digest(campaign.run_id, campaign.really_started_at, campaign.name)
         values: dict[str, object] = {
             "sender": campaign.sender,
             "campaign": campaign.name,
@@ -165,7 +163,7 @@ class HttpGateway:
             if recipient is None:
                 yield _Request(number)
                 continue
-            message_id = MessageId(number, campaign.id, digest).local_part
+            message_id = campaign.message_id(number).local_part
             key = f"{message_id}.{submission.attempt}"
             values |= {"number": number, "recipient": recipient, "message_id": message_id}
             values |= {"customer_id": customer_ids.get(number, ""), "idempotency_key": key}

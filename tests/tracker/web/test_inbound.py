@@ -29,7 +29,7 @@ from tests.support.factory import (
 from tests.support.statements import executed
 from tests.support.web import TOKEN, live_page_client
 from tracker.clock import Instant, from_seconds, to_datetime
-from tracker.message_ids import MessageId, compute_digest
+from tracker.message_ids import MessageId
 from tracker.queries.report import make_reports
 from tracker.queries.timeline import read_timeline
 from tracker.record import inbound, receipts
@@ -590,9 +590,7 @@ def test_a_report_is_stored_while_the_broker_is_unavailable(
 
 def make_bounce_of(batch: Batch, number: int, **changes: Any) -> bytes:
     """Return a bounce message about an email of a batch."""
-    campaign = batch.campaign
-    digest = compute_digest(campaign.run_id, campaign.really_started_at, campaign.name)
-    return make_bounce(MessageId(number, campaign.id, digest), **changes)
+    return make_bounce(batch.campaign.message_id(number), **changes)
 
 
 def post_bounce(client: TestClient, content: bytes) -> Any:
@@ -645,12 +643,11 @@ def test_bounce_messages_about_other_emails_are_refused(
     batch: Batch, client: TestClient, database: Database, kind: str
 ) -> None:
     campaign = batch.campaign
-    digest = compute_digest(campaign.run_id, campaign.really_started_at, campaign.name)
     contents = {
         "none": b"Subject: away\n\nI am away.\n",
         "foreign": make_bounce(MessageId(0, campaign.id, "0" * 12)),
         "unsent": make_bounce_of(batch, 9),
-        "other campaign": make_bounce(MessageId(0, 9_999_999_999, digest)),
+        "other campaign": make_bounce(campaign.message_id(0)._replace(campaign_id=9_999_999_999)),
         "no message": make_bounce_of(batch, 9_999_999_999),
     }
     response = post_bounce(client, contents[kind])

@@ -1,9 +1,8 @@
 """Store the outcome that a bounce message reports, as a receipt."""
 
 from tracker.delivery_reports import parse_delivery_report
-from tracker.message_ids import compute_digest
 from tracker.queries.message_lookup import check_message_exists
-from tracker.record.catalog import Campaign, load_campaigns
+from tracker.record.catalog import load_campaigns
 from tracker.record.due import DueKind
 from tracker.record.receipts import Receipt
 from tracker.replies import parse_rules
@@ -18,10 +17,10 @@ def store_bounce(context: WebContext, body: bytes) -> InboundResult:
         report = parse_delivery_report(body)
     except ValueError as error:
         raise invalid_body(str(error)) from None
-    number, campaign_id, digest = report.message_id
+    number, campaign_id, _ = report.message_id
     with context.database.read() as connection:
         campaigns = load_campaigns(connection, [min(campaign_id, MAX_INTEGER)])
-        if not campaigns or digest != _digest_of(campaigns[0]):
+        if not campaigns or campaigns[0].message_id(number) != report.message_id:
             raise invalid_body("the email that bounced isn't on record")
         [campaign] = campaigns
         attempt = check_message_exists(connection, campaign, number)
@@ -32,7 +31,3 @@ def store_bounce(context: WebContext, body: bytes) -> InboundResult:
         return InboundResult(taken=0, batches=0, queued=False, refused=[])
     receipt = Receipt(number, attempt, int(status), campaign.clock.now(), 0, report.reply)
     return store_items(context, DueKind.RECEIPTS, campaigns, {campaign_id: [receipt]})
-
-
-def _digest_of(campaign: Campaign) -> str:
-    return compute_digest(campaign.run_id, campaign.really_started_at, campaign.name)
