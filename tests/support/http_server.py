@@ -21,7 +21,7 @@ from tracker.clock import SystemClock
 
 HOST = "127.0.0.1"
 
-SLOW_SECONDS, DRIP_SECONDS = 1.5, 10.0
+SLOW_SECONDS, DRIP_SECONDS = 1.5, 60.0
 
 LATE_SECONDS = 0.03
 

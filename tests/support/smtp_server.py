@@ -32,7 +32,7 @@ REFUSING_FILE = "refusing"
 
 SLOW_REPLY_SECONDS = 1.5
 
-DRIP_SECONDS = 20
+DRIP_SECONDS = 60
 """Time for which a server sends lines of a reply that doesn't end."""
 
 

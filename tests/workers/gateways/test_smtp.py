@@ -55,6 +55,7 @@ from workers.gateways.safety import GuardedGateway, is_reserved, open_gateway
 from workers.gateways.smtp import SmtpGateway
 from workers.gateways.smtp_connection import SmtpReply
 from workers.gateways.smtp_settings import SmtpSettings, load_smtp_settings
+from workers.gateways.step_time import MAX_REPLY_SECONDS
 from workers.gateways.throttle import UnlimitedThrottle
 from workers.steps import at_gateway
 from workers.steps.limits import StepTimeout, limit_step_time
@@ -76,7 +77,6 @@ def serve(
         started.append(start_smtp_server(tmp_path, *options))
         for name, value in started[-1].settings.items():
             monkeypatch.setenv(name, value)
-        monkeypatch.setenv("SENDTRACE_SMTP_TIMEOUT", "1")
         return started[-1]
 
     yield start
@@ -279,9 +279,13 @@ def test_a_malformed_address_bounces_without_a_connection(
 
 @pytest.mark.parametrize("name", ["drop", "stall"])
 def test_a_message_that_breaks_the_connection_affects_no_other_message(
-    database: Database, serve: Callable[..., SmtpServerProcess], name: str
+    database: Database,
+    serve: Callable[..., SmtpServerProcess],
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
 ) -> None:
     server = serve()
+    monkeypatch.setenv("SENDTRACE_SMTP_TIMEOUT", "2")
     addresses = [f"{user}@shop.internal" for user in ("ann", name, "bob")]
     batch = make_ready_batch(database, *addresses)
     run_step(database, batch, Step.SUBMIT, open_gateway("smtp", "{}", database))
@@ -483,14 +487,13 @@ def test_a_reply_without_end_counts_as_none(
 def test_the_reply_to_a_whole_message_may_take_longer_than_others(
     database: Database, serve: Callable[..., SmtpServerProcess], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The timeout of the gateway is one second here."""
     server = serve()
-    monkeypatch.setattr("workers.steps.limits.MAX_STEP_SECONDS", SLOW_REPLY_SECONDS / 2)
-    monkeypatch.setattr("workers.steps.limits.MIN_STEP_SECONDS", SLOW_REPLY_SECONDS / 2)
+    monkeypatch.setenv("SENDTRACE_SMTP_TIMEOUT", "1")
+    extensions = list[float]()
+    monkeypatch.setattr("workers.gateways.step_time._extend", extensions.append)
     batch = make_ready_batch(database, "slow@shop.internal")
-    gateway = open_gateway("smtp", "{}", database)
-    with limit_step_time(0):
-        submit(database, batch, gateway)
+    submit(database, batch, open_gateway("smtp", "{}", database))
+    assert max(extensions) >= MAX_REPLY_SECONDS > SLOW_REPLY_SECONDS > 1
     assert read_states(database, batch) == {0: in_status(DELIVERED)}
     assert len(server.accepted) == 1
 

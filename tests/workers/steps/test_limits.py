@@ -14,6 +14,7 @@ from tracker.status import Reason, Step
 from workers.candidates import NO_RECENT_MESSAGES, Candidate, RecentMessages
 from workers.checks.base import check
 from workers.checks.judging import CheckFailure, judge_candidates
+from workers.gateways.step_time import extend_step_time
 from workers.rules.valid_candidate import make_valid_candidate
 from workers.steps import limits
 from workers.steps.limits import (
@@ -62,6 +63,12 @@ def test_a_segment_has_less_time_but_never_too_little() -> None:
         with pytest.raises(StepTimeout, match=seconds), limit_step_time(halved):
             time.sleep(10)
     assert MAX_STEP_SECONDS > MIN_STEP_SECONDS > 1
+
+
+def test_a_step_has_more_time_while_its_gateway_waits_for_a_reply() -> None:
+    with limit_step_time(0):
+        extend_step_time(600)
+        time.sleep(0.5)
 
 
 def test_a_step_in_time_leaves_no_timer_behind(monkeypatch: pytest.MonkeyPatch) -> None:
