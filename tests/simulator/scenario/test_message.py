@@ -2,14 +2,13 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from simulator.scenario.file import InvalidScenario, Scenario, load_scenario
+from simulator.scenario.file import Scenario, load_scenario
 from simulator.setup.rebuild import load_run
 from simulator.setup.record import record_run, start_run
-from tests.support.scenarios import assert_error
+from tests.support.scenarios import assert_error, read_refusal
 from tracker.queries.report import make_reports
 from tracker.status import Channel
 from tracker.store.database import Database
@@ -129,9 +128,7 @@ def test_a_wrong_message_or_title_is_refused_with_its_key(
 ) -> None:
     (tmp_path / "large.txt").write_bytes(1_000_001 * b"x")
     path = write_scenario(tmp_path, campaign)
-    with pytest.raises(InvalidScenario) as error:
-        load_scenario(path)
-    assert_error(str(error.value), path, key, expected)
+    assert_error(read_refusal(path), path, key, expected)
 
 
 def test_the_mark_of_utf_8_is_no_part_of_a_template(tmp_path: Path) -> None:
@@ -142,9 +139,7 @@ def test_the_mark_of_utf_8_is_no_part_of_a_template(tmp_path: Path) -> None:
 
 def test_failures_of_services_need_a_campaign_with_simulated_services(tmp_path: Path) -> None:
     path = write_scenario(tmp_path, 'services = "sql"', "services.coupon.error_rate = 0.1")
-    with pytest.raises(InvalidScenario) as error:
-        load_scenario(path)
-    assert_error(str(error.value), path, "services.coupon", "no campaign uses it")
+    assert_error(read_refusal(path), path, "services.coupon", "no campaign uses it")
 
 
 @pytest.mark.parametrize(
@@ -163,30 +158,24 @@ def test_a_wrong_way_to_unsubscribe_is_refused(
     tmp_path: Path, settings: str, key: str, expected: str
 ) -> None:
     path = write_scenario(tmp_path, "", f"organization = {{ email = {{ {settings} }} }}")
-    with pytest.raises(InvalidScenario) as error:
-        load_scenario(path)
-    assert_error(str(error.value), path, f"organization.email.{key}", expected)
+    assert_error(read_refusal(path), path, f"organization.email.{key}", expected)
 
 
 def test_an_sms_has_only_text(tmp_path: Path) -> None:
     path = write_scenario(tmp_path, 'message = { text = "x", subject = "y" }')
     path.write_text(path.read_text().replace('"email"', f'"{Channel.SMS}"'))
-    with pytest.raises(InvalidScenario) as error:
-        load_scenario(path)
-    assert_error(str(error.value), path, "campaigns[0].message.subject", "only allowed with")
+    assert_error(read_refusal(path), path, "campaigns[0].message.subject", "only allowed with")
 
 
 @pytest.mark.parametrize(
     ("credit", "key", "expected"),
     [
         ("{ email = -1 }", "organization.credit.email", "at least 0"),
-        ("{ fax = 1 }", "organization.credit.fax", "did you mean"),
+        ("{ fax = 1 }", "organization.credit.fax", "unknown key"),
         ("{}", "organization.credit", "expected an integer"),
         ("true", "organization.credit", "expected an integer"),
     ],
 )
-def test_wrong_credit_is_refused(tmp_path: Path, credit: Any, key: str, expected: str) -> None:
+def test_wrong_credit_is_refused(tmp_path: Path, credit: str, key: str, expected: str) -> None:
     path = write_scenario(tmp_path, "", f"organization = {{ credit = {credit} }}")
-    with pytest.raises(InvalidScenario) as error:
-        load_scenario(path)
-    assert_error(str(error.value), path, key, expected.replace("did you mean", "unknown key"))
+    assert_error(read_refusal(path), path, key, expected)
