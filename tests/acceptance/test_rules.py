@@ -184,7 +184,7 @@ def test_deferred_messages_go_out_when_their_rule_lets_them(shell: Shell, acme: 
     started = shell.start("simulate", scenario, "--no-record", settings=settings)
     deferred = "SELECT count(*) FROM batches WHERE deferred > 0"
     wait_until(lambda: shell.query_number(deferred) == 2, "a batch of each campaign waits")
-    wait_until(lambda: started.stderr_text.count(" deferred") == 3, "progress shows them")
+    wait_until(lambda: started.stderr_text.count(" deferred") >= 3, "progress shows them")
     dispatched = f"SELECT count(*) FROM transitions WHERE status = {Status.ABOUT_TO_BE_SENT:d}"  # noqa: S608
     assert shell.query_number(dispatched) == 0
     (acme / "morning").touch()
