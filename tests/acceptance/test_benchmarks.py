@@ -9,6 +9,9 @@ import pytest
 from tests.support.make import run_make
 from tests.support.paths import ROOT
 
+DELAY_SECONDS = 0.5
+"""Time by which a busy driver may inject a fault too late; its time has one decimal."""
+
 
 @pytest.fixture(scope="module")
 def bench_file(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Any]:
@@ -36,10 +39,16 @@ def test_quick_benchmark_measures_every_part_on_each_database(
         sizes = [bench_file["sizes"]["pipeline"], bench_file["sizes"]["largest"]]
         assert [report["messages"] for report in measured["reports"]] == sizes
         assert len(measured["rollups"]) == len(bench_file["sizes"]["rollups"])
-        # A busy machine may take more than twice as long for the run whose time sets the fault's.
-        assert [fault["times"] for fault in measured["flushed"]["faults"]] in ([], [1])
+        assert_broker_is_flushed(measured["undisturbed"], measured["flushed"])
         for part in ("single", "judging", "receipts", "result", "waited", "settings"):
             assert measured[part], part
+
+
+def assert_broker_is_flushed(undisturbed: Mapping[str, Any], flushed: Mapping[str, Any]) -> None:
+    """Assert that the broker was flushed half-way, unless the run took less than half the time."""
+    times = [fault["times"] for fault in flushed["faults"]]
+    had_ended = flushed["seconds"] < undisturbed["seconds"] / 2 + DELAY_SECONDS
+    assert times == [1] or (times == [] and had_ended)
 
 
 def test_each_measure_is_documented_with_its_target(bench_file: Mapping[str, Any]) -> None:
