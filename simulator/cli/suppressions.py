@@ -234,8 +234,11 @@ def import_file(
         channel = Channel.SMS
     options = FileOptions(column=column, channel=channel, **parsed)
     address_file = open_address_file(file, options)
-    if as_ is None and not address_file.is_export:
-        raise UsageError(f"{file}: not an export of a suppression list; expected --as REASON")
+    if as_ is None:
+        if not address_file.is_export:
+            raise UsageError(f"{file}: not an export of a suppression list; expected --as REASON")
+        bounces = count if count > 1 else None
+        _reject_ignored(column=column, channel=channel, count=bounces, expires=expires)
     with open_list(database, organization, may_be_new=True) as (record, name):
         request = ImportRequest(
             organization=name,
@@ -271,6 +274,13 @@ def export(
         for entry in read_entries(connection, select(name, channel, reason, None)):
             row = make_row(entry, is_exact=True)
             writer.write_row("" if row[name] is None else row[name] for name in EXPORT_COLUMNS)
+
+
+def _reject_ignored(**options: object) -> None:
+    """Raise UsageError for an option of which each row of an export has a value of its own."""
+    for name, value in options.items():
+        if value is not None:
+            raise UsageError(f"--{name}: expected with --as only; rows of an export have it")
 
 
 class ImportProgress:

@@ -14,6 +14,9 @@ from tracker.settings import Settings
 
 ORGANIZATION = ("--organization", "Acme Retail")
 
+HEADER = "address,channel,reason,count,source,since,expires\n"
+EXPORT = HEADER + "a@b.example,email,hard_bounced,1,,,\n"
+
 
 @pytest.fixture(autouse=True)
 def environment(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -180,6 +183,9 @@ def test_rows_that_cannot_be_used_are_counted_with_their_first_line(tmp_path: Pa
         ("email\na@b.example\n", ("--as", "spam", "--region", "Atlantis"), "--region"),
         ("email\na@b.example\n", ("--as", "spam", "--encoding", "utf-9"), "--encoding"),
         ("email\na@b.example\n", ("--as", "spam", "--expires", "soon"), "--expires soon"),
+        (EXPORT, ("--channel", "sms"), "--channel: expected with --as only"),
+        (EXPORT, ("--expires", "2027-01-31"), "--expires: expected with --as only"),
+        (EXPORT, ("--count", "2"), "--count: expected with --as only"),
     ],
 )
 def test_a_file_that_cannot_be_used_is_an_error(
@@ -193,9 +199,8 @@ def test_a_file_that_cannot_be_used_is_an_error(
 
 @pytest.mark.parametrize("count", ["0", "-1", "1.5", "2147483647", "9" * 30])
 def test_a_count_to_which_no_run_can_add_is_rejected(tmp_path: Path, count: str) -> None:
-    header = "address,channel,reason,count,source,since,expires\n"
     rows = f"a@b.example,email,hard_bounced,{count},,,\nc@b.example,email,spam,1,,,\n"
-    out, err = invoke("import", write(tmp_path, header + rows), *ORGANIZATION)
+    out, err = invoke("import", write(tmp_path, HEADER + rows), *ORGANIZATION)
     assert out == "Acme Retail: 1 added, 0 already there, 1 rejected\n"
     assert "wrong_value: 1 row" in err
 
