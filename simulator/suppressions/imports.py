@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import tzinfo
 
 from simulator.audience.values import MAX_COUNT
 from simulator.suppressions.files import AddressFile, Cause, ListedRow, RejectedLine
@@ -129,14 +130,14 @@ def import_addresses(
 
 
 def _parse_rows(file: AddressFile, request: ImportRequest) -> Iterator[Suppression | RejectedLine]:
-    since = SystemClock().now()
+    since, zone = SystemClock().now(), load_settings().zone
     for row in file.read_rows():
         if isinstance(row, RejectedLine):
             yield row
             continue
         try:
             if request.reason is None:
-                yield _parse_exported_row(row, since)
+                yield _parse_exported_row(row, since, zone)
             else:
                 yield _parse_row(file, request, request.reason, row, since)
         except UnusableEntry as error:
@@ -156,13 +157,12 @@ def _parse_row(
     return Suppression(recipient, reason, count, file.path.name, since, request.expires_at)
 
 
-def _parse_exported_row(row: ListedRow, now: Instant) -> Suppression:
+def _parse_exported_row(row: ListedRow, now: Instant, zone: tzinfo) -> Suppression:
     """Return the entry of a row that `sendtrace suppressions export` wrote."""
     cells = row.cells
     try:
         channel, reason = Channel(cells["channel"]), SuppressionReason(cells["reason"])
         count = int(cells["count"] or 1)
-        zone = load_settings().zone
         since = parse_time(cells["since"]) if cells["since"] else now
         expires_at = parse_expiry(cells["expires"], zone) if cells["expires"] else None
     except ValueError as error:

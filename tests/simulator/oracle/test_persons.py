@@ -182,6 +182,18 @@ def write_two_files(folder: Path) -> tuple[str, str]:
     )
 
 
+def run_two_campaigns(folder: Path, run: Run) -> RunResult:
+    """Run a campaign to each of two files with the same persons, one after the other."""
+    first, second = write_two_files(folder)
+    return run(
+        build_campaign("spring", audience=first),
+        build_campaign("summer", audience=second, after="spring"),
+        gateways=GATEWAYS,
+        engagement=ENGAGEMENT,
+        organization=STRICT,
+    )
+
+
 def test_what_happens_in_one_audience_holds_in_others_that_come_after(
     database: Database, tmp_path: Path, run: Run
 ) -> None:
@@ -268,14 +280,7 @@ def test_a_bounce_that_isn_t_spread_differs_from_the_prediction(
     database: Database, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(changes, "read_other_customers", lambda *_: {})
-    first, second = write_two_files(tmp_path)
-    result = run(
-        build_campaign("spring", audience=first),
-        build_campaign("summer", audience=second, after="spring"),
-        gateways=GATEWAYS,
-        engagement=ENGAGEMENT,
-        organization=STRICT,
-    )
+    result = run_two_campaigns(tmp_path, run)
     assert not result.has_passed
     assert not result.prediction_checks[0].differences
     assert result.prediction_checks[1].differences
@@ -328,12 +333,4 @@ def test_predictions_of_persons_do_not_depend_on_chunks(
 ) -> None:
     monkeypatch.setattr("simulator.oracle.oracle.CHUNK_MESSAGES", 31)
     monkeypatch.setattr("simulator.oracle.persons.CHUNK_CUSTOMERS", 17)
-    first, second = write_two_files(tmp_path)
-    result = run(
-        build_campaign("spring", audience=first),
-        build_campaign("summer", audience=second, after="spring"),
-        gateways=GATEWAYS,
-        engagement=ENGAGEMENT,
-        organization=STRICT,
-    )
-    assert_passed(result)
+    assert_passed(run_two_campaigns(tmp_path, run))

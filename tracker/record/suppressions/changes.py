@@ -42,7 +42,7 @@ class SuppressionChanges:
     """The changes of a list that follow from one transaction, in their order.
 
     They are written at the end of the transaction, because only one transaction at a time may write
-    lists. Nothing can wait for a transaction that waits for nothing.
+    lists. After that it waits for nothing, so transactions can't wait for each other in a circle.
     """
 
     _changes: list[_Change] = field(default_factory=list)
