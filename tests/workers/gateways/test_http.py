@@ -276,7 +276,7 @@ def test_a_server_without_any_replies_gets_few_messages(
         frozen_time.seconds += pause - 0.5
         with pytest.raises(GatewayUnavailable, match="no reply to the message"):
             submit(database, batch, gateway, granted=1)
-        frozen_time.seconds += pause
+        frozen_time.seconds += 0.5
         submit(database, batch, gateway, granted=1)
     assert len(server.requests) == 6
     assert read_statuses(database, batch).count(Status.IN_GATEWAY) == len(server.requests)
