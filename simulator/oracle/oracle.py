@@ -29,7 +29,7 @@ from simulator.setup.census import ImportedAudience
 from simulator.setup.run import RunCampaign
 from tracker.status import Channel, Engagement, Reason
 
-CHUNK_MESSAGES = 50_000
+CHUNK_MESSAGES = 25_000
 """Messages that are predicted at a time; limits the memory."""
 
 
