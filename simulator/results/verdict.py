@@ -290,12 +290,18 @@ def _describe_failure(failure: RecordedFailure) -> str:
 
 
 def _list_suppression_notes(result: RunResult) -> Iterator[str]:
-    """Yield which lists a run began with, or that imported customers are isolated."""
+    """Yield which lists a run began with, and which organizations are isolated."""
     for name, kept in result.suppression_lists.items():
         yield f"Suppression list of {name} when the run began: {kept}"
     plans = [run_campaign.plan for run_campaign in result.run.campaigns]
-    if not result.suppression_lists and any(plan.audience.is_imported for plan in plans):
-        yield "Isolated: nothing is kept for or taken from other runs (organization.keep)"
+    isolated = {
+        plan.organization.name
+        for plan in plans
+        if plan.audience.is_imported and not plan.organization.keep
+    }
+    if isolated:
+        names = ", ".join(sorted(isolated))
+        yield f"Isolated: nothing is kept for or taken from other runs of {names} (no `keep`)"
     for plan in plans:
         if plan.organization.keep and not plan.audience.is_imported:
             yield (

@@ -256,6 +256,22 @@ def test_without_keep_a_run_is_isolated_and_says_so(run: Run, database: Database
     assert any(note.startswith("Isolated: nothing is kept") for note in list_notes(result))
 
 
+def test_an_isolated_organization_is_named_beside_one_that_keeps_its_list(
+    database: Database, tmp_path: Path
+) -> None:
+    (tmp_path / "people.csv").write_text(PEOPLE, encoding="utf-8")
+    scenario = build_scenario(
+        build_campaign(audience="people.csv"),
+        build_campaign(name="autumn", audience="people.csv", organization="guest"),
+        path=tmp_path / "test.toml",
+        organization=KEEP,
+        organizations={"guest": {"name": "Beta"}},
+    )
+    notes = list(list_notes(run_scenario(database, scenario, tmp_path)))
+    assert any(note.startswith("Suppression list of Acme") for note in notes)
+    assert any(note.startswith("Isolated:") and "runs of Beta (" in note for note in notes)
+
+
 def test_another_organization_has_another_list(run: Run, database: Database) -> None:
     list_people(database, ("ana@shop.example", SuppressionReason.UNSUBSCRIBED))
     result, outcomes = run(organization=KEEP | {"name": "Beta"})
