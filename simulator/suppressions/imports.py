@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import tzinfo
 
-from simulator.audience.values import MAX_COUNT
+from simulator.audience.values import parse_count
 from simulator.suppressions.files import AddressFile, Cause, ListedRow, RejectedLine
 from simulator.suppressions.recipients import (
     AddressProblem,
@@ -35,7 +35,7 @@ class ImportRequest:
     """The entries that the recipients of a file become.
 
     Attributes:
-        reason: None if the rows tell, as those of our own exports do.
+        reason: None to read the column `reason` of a file that `export` wrote.
         count: bounces of each recipient, for reasons that are bounces.
         expires_at: None for never.
         region: country of national numbers; an empty text for none.
@@ -162,13 +162,13 @@ def _parse_exported_row(row: ListedRow, now: Instant, zone: tzinfo) -> Suppressi
     cells = row.cells
     try:
         channel, reason = Channel(cells["channel"]), SuppressionReason(cells["reason"])
-        count = int(cells["count"] or 1)
+        count = parse_count("count", cells["count"] or "1")
         since = parse_time(cells["since"]) if cells["since"] else now
         expires_at = parse_expiry(cells["expires"], zone) if cells["expires"] else None
     except ValueError as error:
         raise UnusableEntry(AddressProblem.WRONG_VALUE, str(error)) from None
-    if not 1 <= count <= MAX_COUNT:
-        raise UnusableEntry(AddressProblem.WRONG_VALUE, f"got a count of {cells['count']}")
+    if count == 0:
+        raise UnusableEntry(AddressProblem.WRONG_VALUE, "count: got 0; expected 1 or more")
     recipient = parse_recipient(cells["address"], channel)
     check_reason(reason, channel)
     source = unescape_cell(cells["source"])[:MAX_SOURCE_CHARACTERS] or "import"

@@ -202,7 +202,7 @@ def test_a_count_to_which_no_run_can_add_is_rejected(tmp_path: Path, count: str)
     rows = f"a@b.example,email,hard_bounced,{count},,,\nc@b.example,email,spam,1,,,\n"
     out, err = invoke("import", write(tmp_path, HEADER + rows), *ORGANIZATION)
     assert out == "Acme Retail: 1 added, 0 already there, 1 rejected\n"
-    assert "wrong_value: 1 row" in err
+    assert "wrong_value: 1 row, the first in line 2: count: got " in err
 
 
 def test_a_large_file_is_imported_in_batches(
