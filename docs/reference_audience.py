@@ -123,7 +123,7 @@ Addresses are compared without regard to case, and domains in their ASCII form. 
 the address: `ana+news@example.com` isn't `ana@example.com`. Generated customers, malformed
 addresses and recipients that force an outcome are never compared.
 
-If several rows have the address, only the first of them gets the message. The others are Not Sent
+If several rows have the address, only the first may get the message. The others are Not Sent
 with the reason `duplicate_recipient`. Each row gets it with `duplicates = "send"` in the table of
 the audience: `audience = { file = "customers.csv", duplicates = "send" }`.
 

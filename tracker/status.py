@@ -317,7 +317,8 @@ class Reason(Code):
         26,
         _SUPPRESSED,
         Step.SUPPRESS,
-        "An earlier customer of the audience has the same address and gets the message.",
+        "An earlier customer of the audience has the same address; only that one may get the"
+        " message.",
     )
 
     @property

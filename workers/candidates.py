@@ -124,8 +124,8 @@ class Candidate(NamedTuple):
         gateway_reaches_people: whether the campaign's gateway is enabled and sends to people
             outside.
         failed: the services that gave no answer for the customer; their values are None.
-        is_duplicate: whether an earlier customer of the audience has the same address on the
-            campaign's channel, and gets the message; False outside the step `suppress`.
+        is_duplicate: whether only an earlier customer of the audience, with the same address on
+            the campaign's channel, may get the message; False outside the step `suppress`.
     """
 
     customer: Customer

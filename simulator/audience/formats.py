@@ -83,8 +83,8 @@ def _validate_targets(columns: dict[str, str]) -> dict[str, str]:
 class DuplicatePolicy(StrEnum):
     """Treatment of customers whose address an earlier row of the file has.
 
-    SKIP: only the first customer gets the message.
-    SEND: each customer gets the message.
+    SKIP: only the first customer may get the message.
+    SEND: each customer may get the message.
     """
 
     SKIP = "skip"

@@ -28,7 +28,7 @@ class SharingCustomers(NamedTuple):
         restrictions: bits of `Restriction` that any customer of the person has.
         hard_bounces: most hard bounces that a customer of the person has.
         soft_bounces: most soft bounces that a customer of the person has.
-        is_duplicate: whether an earlier customer of the audience gets the message instead.
+        is_duplicate: whether only an earlier customer of the audience may get the message.
     """
 
     numbers: NDArray[np.int64]

@@ -75,7 +75,7 @@ class ImportedAudience:
         restrictions: bits of `Restriction` that each customer's record has.
         keys: by channel, a hash of each customer's address as it is compared; NO_KEY where it
             isn't.
-        skips_duplicates: whether only the first customer with an address gets the message.
+        skips_duplicates: whether only the first customer with an address may get the message.
         costs: by campaign, the credit that the message to each customer costs, where it differs.
     """
 

@@ -67,5 +67,5 @@ def subscription_service(candidate: Candidate, now: datetime) -> bool:
 
 @check(Reason.DUPLICATE_RECIPIENT, step=Step.SUPPRESS, order=80)
 def duplicate_recipient(candidate: Candidate, now: datetime) -> bool:
-    """Block if an earlier customer of the audience has the same address and gets the message."""
+    """Block if only an earlier customer with the same address may get the message."""
     return candidate.is_duplicate

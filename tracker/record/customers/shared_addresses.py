@@ -18,8 +18,8 @@ def record_shared_addresses(
 
     Args:
         organization_id: an organization all of whose audiences are recorded.
-        skipping: the ids of the audiences in which the first customer with an address gets the
-            message, and the others are duplicates.
+        skipping: the ids of the audiences in which only the first customer with an address may get
+            the message, and the others are duplicates.
     """
     for channel in Channel:
         connection.execute(
@@ -72,7 +72,7 @@ def _shared_addresses_query(
 def _spread_facts(connection: Connection, channel: Channel, organization_id: int) -> None:
     """Give customers with the same address all opt-outs and the most bounces that one of them has.
 
-    The list of numbers that want no SMS is about the number, too.
+    For SMS, these include the mark that the number is on the National Do Not Call list.
     """
     flags = [customers.c[f"unsubscribed_{channel}"], customers.c[f"marked_spam_{channel}"]]
     if channel is Channel.SMS:
