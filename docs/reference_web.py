@@ -61,7 +61,7 @@ $ curl -H "Authorization: Bearer $SENDTRACE_TOKEN" -H "Content-Type: application
 - Numbers may be strings of digits, as in `"campaign": "1"`. Many providers return all metadata as
   text.
 - If some items can't be used, only those are refused, and the response is 207. `refused` has the
-  place and cause of each. With `?strict=1`, one such item refuses the whole report.
+  place and cause of each. With `?strict=1`, the whole report is refused.
 - `at` is a time in the years {EARLIEST_TIME.year} to {LATEST_TIME.year}; a number isn't a time.
   A time ahead of the run's clock by at most `SENDTRACE_CLOCK_TOLERANCE` counts as now. One that is
   further ahead is refused.

@@ -185,9 +185,8 @@ def confirm(
         with open_entry(opened, batch, Step.DELIVER, author, started_at=now) as entry:
             # A receipt may have settled it until the entry held the batch.
             _, attempt = load_batch_of_unconfirmed(entry.connection, selected, number)
-            apply_receipts(
-                entry, [Receipt(number, attempt, status, now, detail="confirmed by a person")]
-            )
+            detail = "recorded by sendtrace confirm"
+            apply_receipts(entry, [Receipt(number, attempt, status, now, detail=detail)])
     print(f"message {number} of campaign {selected.name}: {status.slug}")
 
 

@@ -1,4 +1,4 @@
-"""Rules that classify a server's reply: about the recipient, or about us.
+"""Rules that classify a server's reply: it refuses the recipient, or the sender.
 
 A mail server's reply has a code (RFC 5321), often an enhanced status code (RFC 3463), and a text.
 That of an HTTP server has a status, a text and perhaps JSON. The first rule that matches decides.

@@ -70,7 +70,7 @@ def make_printable(text: str) -> str:
 def validate_title(title: str) -> str:
     """Return a title in any script; raise `ValueError` unless it is one line of plain text.
 
-    Invisible characters could change the order of what people read, and line ends its place.
+    Invisible characters could change the order in which a title is read; line ends could split it.
     """
     unusual = [char for char in title if _is_unusual(char)]
     if unusual or not title.strip() or len(title) > MAX_TITLE_LENGTH:

@@ -50,7 +50,7 @@ ColumnOption = Annotated[
     str | None, typer.Option(metavar="HEADING", help="Column of the addresses. Default: guessed.")
 ]
 AddressesArgument = Annotated[
-    list[str], typer.Argument(metavar="ADDRESS...", help="Email addresses and numbers.")
+    list[str], typer.Argument(metavar="ADDRESS...", help="Email addresses and mobile numbers.")
 ]
 ReasonOption = Annotated[SuppressionReason | None, typer.Option(help="Reason. Default: all.")]
 RegionOption = Annotated[
@@ -81,13 +81,15 @@ def suppressions() -> None:
 def list_entries(
     addresses: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[ADDRESS]...", help="Email addresses and numbers. Default: all."),
+        typer.Argument(
+            metavar="[ADDRESS]...", help="Email addresses and mobile numbers. Default: all."
+        ),
     ] = None,
     organization: OrganizationOption = None,
     channel: ChannelOption = None,
     reason: ReasonOption = None,
     limit: Annotated[
-        int, typer.Option(metavar="N", min=1, max=1_000_000, help="Number of entries.")
+        int, typer.Option(metavar="N", min=1, max=1_000_000, help="Entries to list at most.")
     ] = DEFAULT_LIMIT,
     format: FormatOption = RowFormat.TABLE,
     database: DatabaseOption = None,
@@ -202,7 +204,7 @@ def import_file(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="CSV with or without a header.")],
     as_: Annotated[
         SuppressionReason | None,
-        typer.Option("--as", help="Reason. Default: the rows tell, as those of an export do."),
+        typer.Option("--as", help="Reason. Default: that of each row of an exported list."),
     ] = None,
     organization: OrganizationOption = None,
     column: ColumnOption = None,

@@ -14,7 +14,7 @@ from simulator.world.defects import draw_defects
 
 @dataclass(frozen=True)
 class MessageCosts:
-    """The credit for some messages: for the cheapest, for the dearest and for all of them."""
+    """The credit for some messages: for the cheapest, the most expensive, and all of them."""
 
     least: int
     greatest: int

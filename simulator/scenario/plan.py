@@ -262,7 +262,7 @@ def _plan_audience(
 def _resolve_organization(file: ScenarioFile, campaign: CampaignSection) -> OrganizationSection:
     """Return a campaign's organization with its default limit of hard bounces.
 
-    A real server's reply that counts as a hard bounce leaves no doubt, so one is enough.
+    A real server's replies are classified, so one hard bounce is enough.
     """
     organization = find_organization(file, campaign)
     is_real = any(

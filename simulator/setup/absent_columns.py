@@ -1,4 +1,4 @@
-"""Find what campaigns require of customers, but no column of their audience file can give."""
+"""Find tags and fields that campaigns require, but that no column of their audience file gives."""
 
 from collections.abc import Iterable, Iterator
 

@@ -1,4 +1,4 @@
-"""Read suppressed recipients from files of others, and from our own exports."""
+"""Read suppressed recipients from files of other systems, and from our own exports."""
 
 import codecs
 from collections.abc import Iterator, Sequence

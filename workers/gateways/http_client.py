@@ -80,7 +80,7 @@ class HttpClient:
         return self._endpoint.server
 
     def run(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """Run a coroutine to its end. Without an end, connections and other tasks are closed."""
+        """Run a coroutine. If it raises an error, cancel all requests and close the connections."""
         if self._runner is None:
             self._runner = asyncio.Runner()
         try:

@@ -2,7 +2,7 @@
 
 A status says little: many providers answer 400 to an invalid recipient, and to a request that is
 wrong for everybody. So only replies that name the recipient as the cause bounce a message. All
-others are about us.
+others count as refusals of the sender.
 """
 
 import json
@@ -46,7 +46,7 @@ DEFAULT_RULES: Sequence[ReplyRule] = (
     ReplyRule("422", ReplyKind.HARD, {"ErrorCode": "406"}),
     ReplyRule("422 invalid 'to' address", ReplyKind.HARD, {"ErrorCode": "300"}),
 )
-"""The shipped rules for HTTP servers. Any other reply but 2xx is about us."""
+"""The shipped rules for HTTP servers. Any other reply but 2xx refuses the sender."""
 
 
 class HttpReply(NamedTuple):

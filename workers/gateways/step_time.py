@@ -9,7 +9,7 @@ MAX_CALL_SECONDS = 5.0
 """Time after which a call sends no more messages; the rest is submitted in another step.
 
 What a call sent is recorded at its end. If its process is killed, all of it is sent again. So a
-call ends well before workers are killed that were told to exit."""
+call ends well before a worker is killed that was told to exit."""
 
 MAX_REPLY_SECONDS = 40.0
 """Time to wait for the reply to a whole message. Servers filter its content before they reply."""

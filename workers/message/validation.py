@@ -16,7 +16,7 @@ from workers.message.variables import (
 )
 
 SAMPLE_VALUE = "1"
-"""Value of all variables in a trial: a text that is a number, too."""
+"""Value of each variable of a sample customer: a text that is a number, too."""
 
 
 def validate_message(

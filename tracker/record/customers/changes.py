@@ -43,7 +43,7 @@ def update_bounce_counts(
 
     Args:
         status: the status that the messages moved to.
-        numbers: the moved messages, each of which so counts once.
+        numbers: the moved messages; each of them counts once.
     """
     campaign = entry.batch.campaign
     hard = customers.c[f"hard_bounces_{campaign.channel}"]
@@ -95,7 +95,7 @@ def _group_customers(
     if not numbers:
         return
     if is_shared:
-        # Else two transactions that change the same customers in another order would block.
+        # Two transactions that change the same customers in different orders could deadlock.
         lock_organization(connection, campaign)
     yield _is_customer(database, campaign.audience_id, numbers), 1
     if not is_shared:

@@ -13,8 +13,8 @@ from tracker.store.database import Database
 from tracker.store.schema.catalog import campaigns, shared_addresses
 
 OtherCustomers = Mapping[tuple[int, Channel], Mapping[int, Sequence[int]]]
-"""By audience and channel, the numbers of customers, each with those of the customers in question
-who have the same address on the channel and are others."""
+"""Customers who share an address with the customers in question, by audience and channel. The
+number of each maps to the numbers of those in question, without itself."""
 
 
 def has_shared_addresses(connection: Connection, batch: Batch) -> bool:
