@@ -7,11 +7,19 @@ from sqlalchemy import Connection
 
 from tracker.clock import Instant
 from tracker.record.catalog import Batch, Campaign
-from tracker.record.predicates import is_of_message_in
 from tracker.status import Status
 from tracker.store.database import Database
-from tracker.store.schema.catalog import batches
+from tracker.store.schema.catalog import batches, customers
 from tracker.store.schema.messages import messages, transitions
+
+
+def count_customers(connection: Connection, batch: Batch) -> int:
+    """Return how many of a batch's messages have a customer."""
+    query = sa.select(sa.func.count()).where(
+        customers.c.audience_id == batch.campaign.audience_id,
+        customers.c.number.between(batch.first, batch.last),
+    )
+    return connection.scalar(query) or 0
 
 
 def insert_arrivals(
@@ -21,26 +29,32 @@ def insert_arrivals(
     step_id: int,
     at: Instant | Sequence[Instant],
 ) -> None:
-    """Record the first transition of each message of a batch, to *Queued*.
+    """Record the messages of a batch, and the first transition of each, to *Queued*.
 
     Args:
         at: when they arrived: one instant for all, or one for each.
     """
-    if isinstance(at, int):
-        rows: sa.FromClause = (
-            sa.select(messages.c.number).where(is_of_message_in(messages, batch)).subquery()
+    campaign_id = sa.literal(batch.campaign.id, sa.Integer)
+    status = sa.literal(int(Status.QUEUED), sa.SmallInteger)
+    numbers = range(batch.first, batch.last + 1)
+    rows = database.table_from_columns(number=numbers)
+    connection.execute(
+        sa.insert(messages).from_select(
+            ["campaign_id", "number", "status"], sa.select(campaign_id, rows.c.number, status)
         )
+    )
+    if isinstance(at, int):
         arrived_at: sa.ColumnElement[int] = sa.literal(at, sa.BigInteger)
     else:
-        rows = database.table_from_columns(number=range(batch.first, batch.last + 1), at=at)
+        rows = database.table_from_columns(number=numbers, at=at)
         arrived_at = rows.c.at
     connection.execute(
         sa.insert(transitions).from_select(
             ["campaign_id", "number", "status", "attempt", "at", "step_id"],
             sa.select(
-                sa.literal(batch.campaign.id, sa.Integer),
+                campaign_id,
                 rows.c.number,
-                sa.literal(int(Status.QUEUED), sa.SmallInteger),
+                status,
                 sa.literal(0, sa.SmallInteger),
                 arrived_at,
                 sa.literal(step_id, sa.Integer),

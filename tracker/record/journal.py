@@ -16,7 +16,12 @@ from sqlalchemy import Connection
 
 from tracker.clock import Instant
 from tracker.errors import SendtraceError
-from tracker.record.arrivals import insert_arrivals, not_before_arrival, read_latest_arrival
+from tracker.record.arrivals import (
+    count_customers,
+    insert_arrivals,
+    not_before_arrival,
+    read_latest_arrival,
+)
 from tracker.record.bounces import BounceTallies
 from tracker.record.catalog import Batch, Campaign
 from tracker.record.check_times import CheckTime, encode_check_times
@@ -27,7 +32,7 @@ from tracker.record.registration import lock_driven_run
 from tracker.record.suppressions.changes import SuppressionChanges
 from tracker.status import Reason, Status, Step
 from tracker.store.database import Database
-from tracker.store.schema.catalog import batches, customers
+from tracker.store.schema.catalog import batches
 from tracker.store.schema.messages import (
     BOUNCED_STATUSES,
     NO_REASON,
@@ -289,33 +294,17 @@ def enqueue_batch(
             )
         )
         step_id = _insert_step(connection, queued, Step.ENQUEUE, author, now)
-        created = _insert_queued_messages(connection, queued)
-        if created != size:
+        count = count_customers(connection, queued)
+        if count != size:
             raise JournalError(
                 f"campaign {campaign.name}: messages {first} to {queued.last}:"
-                f" got {created} customers; expected {size}"
+                f" got {count} customers; expected {size}"
             )
         insert_arrivals(database, connection, queued, step_id, now if at is None else at)
         entry = Entry(database, connection, queued, step_id, moved=size)
         entry._changes[QUEUED_STATE] += size
         entry._finish()
     return queued
-
-
-def _insert_queued_messages(connection: Connection, batch: Batch) -> int:
-    return connection.execute(
-        sa.insert(messages).from_select(
-            ["campaign_id", "number", "status"],
-            sa.select(
-                sa.literal(batch.campaign.id, sa.Integer),
-                customers.c.number,
-                _smallint_literal(QUEUED_STATE.status),
-            ).where(
-                customers.c.audience_id == batch.campaign.audience_id,
-                customers.c.number.between(batch.first, batch.last),
-            ),
-        )
-    ).rowcount
 
 
 def _insert_step(

@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import sqlalchemy as sa
+from numpy.typing import NDArray
 
 ColumnValues = Sequence[int] | Sequence[str | None]
 """Whole numbers, or texts and nulls."""
@@ -12,3 +14,10 @@ ColumnValues = Sequence[int] | Sequence[str | None]
 def column_type(values: ColumnValues) -> "sa.types.TypeEngine[Any]":
     """Return the type of a column's values; the first one decides."""
     return sa.BigInteger() if isinstance(next(iter(values), 0), int) else sa.Text()
+
+
+def as_array(numbers: Sequence[int]) -> NDArray[np.int64]:
+    """Return whole numbers as an array."""
+    if isinstance(numbers, range):
+        return np.arange(numbers.start, numbers.stop, numbers.step, dtype=np.int64)
+    return np.asarray(numbers, np.int64)

@@ -149,9 +149,12 @@ class Database:
     ) -> sa.ColumnElement[bool]:
         """Return the condition that `column` is one of `numbers`, however many there are.
 
-        The database looks up each number in an index. A join with `table_from_columns` means the
-        same, but its plan depends on statistics that are wrong for tables that were just filled.
+        The database looks up each number in an index, and a range as one stretch of it. A join
+        with `table_from_columns` means the same, but its plan depends on statistics that are wrong
+        for tables that were just filled.
         """
+        if isinstance(numbers, range) and numbers.step == 1:
+            return column.between(numbers.start, numbers.stop - 1)
         return self._backend.in_list(column, numbers)
 
     def insert_missing(self, table: Table) -> "Insert":

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Engine, Table
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.sql.expression import FromClause
 
-from tracker.store.columns import ColumnValues, column_type
+from tracker.store.columns import ColumnValues, as_array, column_type
 
 CONNECT_TIMEOUT_SECONDS = 5
 
@@ -77,10 +77,15 @@ class PostgresqlBackend:
         return connection.scalar(sa.select(sa.func.pg_backend_pid()))
 
     def table_from_columns(self, columns: Mapping[str, ColumnValues]) -> FromClause:
-        """Return the columns as `unnest(…)`."""
-        arrays = (_array(values) for values in columns.values())
+        """Return the columns as `unnest(…)`, and a single range as `generate_series(…)`."""
+        [numbers, *others] = columns.values()
+        if isinstance(numbers, range) and numbers.step == 1 and not others:
+            bounds = (numbers.start, numbers.stop - 1)
+            rows = sa.func.generate_series(*(sa.literal(bound, sa.BigInteger) for bound in bounds))
+        else:
+            rows = sa.func.unnest(*map(_array, columns.values()))
         typed_columns = (sa.column(name, column_type(values)) for name, values in columns.items())
-        return sa.func.unnest(*arrays).table_valued(*typed_columns, name="listed").render_derived()
+        return rows.table_valued(*typed_columns, name="listed").render_derived()
 
     def in_list(
         self, column: sa.ColumnElement[int], numbers: Sequence[int]
@@ -147,7 +152,7 @@ def _array(values: ColumnValues) -> sa.ColumnElement[Any]:
 def _bigint_array(numbers: Sequence[int]) -> sa.ColumnElement[Sequence[int]]:
     # Converted here, since SQLAlchemy's expressions are reference cycles: they keep what they hold
     # until the garbage collector runs, and an array is small.
-    return sa.literal(np.asarray(numbers, np.int64), _BigintArray())
+    return sa.literal(as_array(numbers), _BigintArray())
 
 
 class _BigintArray(sa.types.UserDefinedType[Sequence[int]]):

@@ -17,6 +17,7 @@ from tracker.record.catalog import Batch, Campaign
 from tracker.record.journal import QUEUED_STATE, Entry, Move, State
 from tracker.record.predicates import is_of_message_in
 from tracker.status import Reason, Status, Step
+from tracker.store.arrays import read_numbers
 from tracker.store.schema.messages import messages
 from workers.checks.base import Check
 from workers.services.base import ServiceName, Services, call_service
@@ -52,11 +53,10 @@ def judge_batch(
 
 
 def _load_queued_numbers(connection: Connection, batch: Batch) -> Sequence[int]:
-    return connection.scalars(
-        sa.select(messages.c.number)
-        .where(is_of_message_in(messages, batch), messages.c.status == Status.QUEUED)
-        .order_by(messages.c.number)
-    ).all()
+    query = sa.select(messages.c.number).where(
+        is_of_message_in(messages, batch), messages.c.status == Status.QUEUED
+    )
+    return read_numbers(connection, query)
 
 
 def dispatch(context: StepContext, services: Services) -> None:

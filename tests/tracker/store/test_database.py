@@ -41,7 +41,7 @@ from tracker.record import catalog
 from tracker.record.journal import QUEUED_STATE, Move, open_entry
 from tracker.settings import Settings, load_settings
 from tracker.status import Step
-from tracker.store.arrays import read_columns
+from tracker.store.arrays import read_columns, read_numbers
 from tracker.store.database import Database, check_reachable, connect
 from tracker.store.migrate import (
     RETIRED_REVISIONS,
@@ -71,6 +71,9 @@ count_runs = sa.select(sa.func.count()).select_from(runs)
         pytest.param({"number": []}, id="one column, empty"),
         pytest.param({"number": [], "at": []}, id="two columns, empty"),
         pytest.param({"number": range(20_000)}, id="one column, large"),
+        pytest.param({"number": range(FAR, FAR + 3)}, id="a range, far"),
+        pytest.param({"number": range(5, 5)}, id="a range, empty"),
+        pytest.param({"number": range(5, -5, -2)}, id="a range, down in steps"),
         pytest.param({"number": range(20_000), "at": range(FAR, FAR + 20_000)}, id="large"),
     ],
 )
@@ -87,6 +90,9 @@ def test_columns_become_a_table(database: Database, columns: dict[str, list[Any]
         pytest.param([7, 2, 2, 99], [2, 7], id="some, one twice, one that is not there"),
         pytest.param([], [], id="none"),
         pytest.param(range(-10_000, 10_000), range(10), id="very many"),
+        pytest.param(range(3, 5), [3, 4], id="a range"),
+        pytest.param(range(3, 3), [], id="a range, empty"),
+        pytest.param(range(8, 1, -3), [2, 5, 8], id="a range, down in steps"),
     ],
 )
 def test_in_list_matches_the_listed_numbers(
@@ -96,6 +102,28 @@ def test_in_list_matches_the_listed_numbers(
     chosen = sa.select(messages.c.number).where(database.in_list(messages.c.number, numbers))
     with database.read() as connection:
         assert sorted(connection.scalars(chosen)) == list(expected)
+
+
+@pytest.mark.parametrize(
+    "missing",
+    [
+        pytest.param(range(10), id="all"),
+        pytest.param([], id="none"),
+        pytest.param([0, 1, 9], id="at the ends"),
+        pytest.param([4, 6], id="in between"),
+    ],
+)
+def test_numbers_are_a_range_unless_one_is_missing_in_between(
+    database: Database, missing: Sequence[int]
+) -> None:
+    make_batch(database, Plan(size=10))
+    expected = sorted(set(range(10)).difference(missing))
+    query = sa.select(messages.c.number).where(messages.c.number.not_in(missing))
+    with database.read() as connection:
+        numbers = read_numbers(connection, query)
+    assert list(numbers) == expected
+    assert all(type(number) is int for number in numbers)
+    assert isinstance(numbers, list if missing == [4, 6] else range)
 
 
 def test_a_reader_sees_one_snapshot_while_another_writes(database: Database) -> None:
