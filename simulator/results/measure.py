@@ -91,10 +91,10 @@ def measure_run(
     times = TransitionTimes(run.started_at, speed)
     for own_times in campaign_times:
         times.merge(own_times)
-    latencies = _measure_latencies(times)
+    percentiles, batch_spans = _measure_spans(times)
     workloads = read_workloads(connection, ids, speed)
     check_times = sum_check_times(connection, ids)
-    common = _common_figures(times, latencies, reports, speed)
+    common = _common_figures(times, percentiles, reports, speed)
     values: dict[str, float | None] = {
         RUN_SECONDS: seconds,
         **(common | run.import_figures),
@@ -114,19 +114,11 @@ def measure_run(
         seconds=seconds,
         figures={name: values[name] for name in names},
         sending=read_sending_phase(connection, run, times, campaign_times, check_times),
-        batch_spans=_find_batch_spans(latencies),
+        batch_spans=batch_spans,
         workloads=tuple(workloads),
         check_times=check_times,
         timeseries=timeseries,
         curves=_make_curves(timeseries, times, samples, row_count),
-    )
-
-
-def _find_batch_spans(latencies: Mapping[Span, Latencies]) -> tuple[Span, ...]:
-    """Return the spans whose percentiles coincide because whole batches share an instant."""
-    percentiles = PERCENTILES.values()
-    return tuple(
-        span for span in BATCH_SPANS if latencies[span].has_coinciding_percentiles(percentiles)
     )
 
 
@@ -148,8 +140,20 @@ def _choose_interval(row_count: int) -> int:
     return next(suitable, CURVE_INTERVALS_SECONDS[-1])
 
 
-def _measure_latencies(times: TransitionTimes) -> dict[Span, Latencies]:
-    return {span: Latencies(times.span_times(span).durations) for span in SPANS}
+def _measure_spans(times: TransitionTimes) -> tuple[dict[str, float | None], tuple[Span, ...]]:
+    """Return the percentiles of all spans, and the spans whose percentiles coincide.
+
+    They coincide because whole batches share an instant. One span is measured at a time, to limit
+    the memory.
+    """
+    values: dict[str, float | None] = {}
+    batch_spans = []
+    for span in SPANS:
+        latencies = Latencies(times.span_times(span).durations)
+        values |= dict(figures.percentile_figures(span.name, latencies))
+        if span in BATCH_SPANS and latencies.has_coinciding_percentiles(PERCENTILES.values()):
+            batch_spans.append(span)
+    return values, tuple(batch_spans)
 
 
 def read_elapsed_seconds(connection: Connection, run: Run) -> float:
@@ -169,22 +173,23 @@ def _read_step_span(connection: Connection, ids: Sequence[int]) -> tuple[Instant
 
 def _common_figures(
     times: TransitionTimes,
-    latencies: Mapping[Span, Latencies],
+    percentiles: Mapping[str, float | None],
     reports: Sequence[Report],
     speed: float,
 ) -> dict[str, float | None]:
     """Return the figures that both a run and each of its campaigns have."""
-    values = {THROUGHPUT: _compute_throughput(times, speed)}
-    values |= dict(figures.add_shares(figures.count_messages(reports)))
-    for span in SPANS:
-        values |= dict(figures.percentile_figures(span.name, latencies[span]))
-    return values
+    return {
+        THROUGHPUT: _compute_throughput(times, speed),
+        **dict(figures.add_shares(figures.count_messages(reports))),
+        **percentiles,
+    }
 
 
 def _measure_campaign(
     times: TransitionTimes, report: Report, speed: float
 ) -> dict[str, float | None]:
-    return _common_figures(times, _measure_latencies(times), [report], speed)
+    percentiles, _ = _measure_spans(times)
+    return _common_figures(times, percentiles, [report], speed)
 
 
 def _compute_throughput(times: TransitionTimes, speed: float) -> float | None:

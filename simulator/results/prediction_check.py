@@ -27,6 +27,7 @@ from tracker.status import (
     ReceiptVerdict,
     Status,
 )
+from tracker.store.arrays import read_columns
 from tracker.store.schema.messages import NO_REASON, messages, transitions
 
 MAX_EXAMPLES = 5
@@ -310,18 +311,17 @@ def read_outcomes(
     connection: Connection, campaign_id: int, first: int, count: int
 ) -> NDArray[np.int8]:
     """Return the recorded status, reason and attempt of messages; shape (3, count)."""
-    rows = connection.execute(
+    numbers, *columns = read_columns(
+        connection,
         sa.select(
             messages.c.number, messages.c.status, messages.c.reason, messages.c.attempt
         ).where(
             messages.c.campaign_id == campaign_id,
             messages.c.number.between(first, first + count - 1),
-        )
-    ).all()
+        ),
+    )
     states = np.full((3, count), MISSING_STATUS, np.int8)
-    if rows:
-        columns = np.array(rows, np.int64).T
-        states[:, columns[0] - first] = columns[1:]
+    states[:, numbers - first] = columns
     return states
 
 

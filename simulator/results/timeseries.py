@@ -147,10 +147,12 @@ def _sample_columns(samples: Sequence[Sample], rows: int, interval: int) -> dict
 
 def _percentile_columns(timed: SpanTimes, rows: int, interval: int) -> dict[str, Column]:
     """Return the percentiles, in seconds, of the latencies that ended in each interval."""
-    row = np.minimum(timed.end_seconds // interval, rows - 1)
-    order = np.lexsort((timed.durations, row))
-    took = timed.durations[order]
-    starts = np.searchsorted(row[order], np.arange(rows + 1))
+    row = np.floor_divide(timed.end_seconds, interval, dtype=np.int64)
+    row = np.minimum(row, rows - 1).astype(np.min_scalar_type(rows - 1))  # sorts short ones faster
+    took = timed.durations[np.argsort(row, kind="stable")]
+    starts = np.concatenate([[0], np.cumsum(np.bincount(row, minlength=rows))])
+    for durations in np.split(took, starts[1:-1]):
+        durations.sort()  # in place, to limit the memory
     first, count = starts[:-1], np.diff(starts)
     columns = {}
     for name, percent in TIMESERIES_PERCENTILES.items():

@@ -32,9 +32,13 @@ RANK_EPSILON = 1e-6
 NOT_ENTERED = np.int64(-1)
 """Time of a message that hasn't entered a status."""
 
-IntegerArray = NDArray[np.int64] | NDArray[np.uint32]
+InstantArray = NDArray[np.int64]
+IntegerArray = NDArray[np.integer]
 
-EntryTimes = Mapping[tuple[Status, int], NDArray[np.int64]]
+_PackedSpan = tuple[IntegerArray, IntegerArray]
+"""When messages of a chunk entered and left a span, each packed by `TransitionTimes._pack`."""
+
+EntryTimes = Mapping[tuple[Status, int], InstantArray]
 """By status and attempt, when each message of a chunk entered it, or `NOT_ENTERED`."""
 
 
@@ -116,16 +120,16 @@ def percentile_rank(percent: float, count: int | NDArray[np.int64]) -> NDArray[n
 class TransitionTimes:
     """Times at which the messages of a campaign, or of a run, went from status to status.
 
-    A message takes some thirty bytes. Times count from `started_at` on the clock of the run, which
-    passes `speed` times as fast as real time.
+    A message takes five instants of four bytes: arrival, recording, dispatch, acceptance and last
+    status. Attempts whose outcome isn't the last status take more. The times of a span are computed
+    when they are asked for. Times count from `started_at` on the clock of the run, which passes
+    `speed` times as fast as real time.
     """
 
     def __init__(self, started_at: Instant, speed: float) -> None:
         self._started_at, self._speed = started_at, speed
-        self._spans: dict[Span, list[SpanTimes]] = {span: [] for span in SPANS}
-        self._entered_per_second: dict[Status, NDArray[np.int64]] = {
-            status: np.zeros(0, np.int64) for status in Status
-        }
+        self._spans: dict[Span, list[_PackedSpan]] = {span: [] for span in SPANS}
+        self._entered_per_second = {status: np.zeros(0, np.int64) for status in Status}
         self.blocked_at_submit_per_second = np.zeros(0, np.int64)
         """Messages in each real second that ended Not Sent after their dispatch."""
         self._retry_seconds: list[NDArray[np.uint32]] = []
@@ -136,11 +140,14 @@ class TransitionTimes:
 
     def span_times(self, span: Span) -> SpanTimes:
         """Return the times of all messages that completed a span."""
-        chunks = self._spans[span]
-        if not chunks:
-            return SpanTimes(np.empty(0, np.uint32), np.empty(0, np.uint32))
-        durations, end_seconds = zip(*chunks, strict=True)
-        return SpanTimes(np.concatenate(durations), np.concatenate(end_seconds, dtype=np.uint32))
+        durations: list[IntegerArray] = [np.empty(0, np.uint8)]
+        end_seconds: list[IntegerArray] = [np.empty(0, np.uint8)]
+        for begun, ended in self._spans[span]:
+            begin, end = self._unpack(begun), self._unpack(ended)
+            is_complete = (begin != NOT_ENTERED) & (end != NOT_ENTERED)
+            durations.append(_shrink(end[is_complete] - begin[is_complete]))
+            end_seconds.append(_shrink(self._real_second(end[is_complete])))
+        return SpanTimes(np.concatenate(durations), np.concatenate(end_seconds))
 
     def entered_per_second(self, status: Status) -> NDArray[np.int64]:
         """Return how many messages entered a status in each real second, up to the last entry.
@@ -158,7 +165,7 @@ class TransitionTimes:
         self,
         entries: EntryTimes,
         attempts: int,
-        recorded_at: NDArray[np.int64],
+        recorded_at: InstantArray,
         *,
         retry_pauses: Mapping[int, int],
     ) -> None:
@@ -175,22 +182,29 @@ class TransitionTimes:
             self._entered_per_second[status] = _add_counts(self._entered_per_second[status], counts)
         missing = np.full(len(recorded_at), NOT_ENTERED)
         self._count_blocked_at_submit(entries, missing)
-        queued = entries.get((Status.QUEUED, 0), missing)
-        ready = entries.get((Status.ABOUT_TO_BE_SENT, 0), missing)
-        accepted = entries.get((Status.IN_GATEWAY, 1), missing)
-        self._add_span(QUEUED_TO_READY, queued, ready)
-        self._add_span(READY_TO_GATEWAY, ready, accepted)
-        self._add_span(QUEUED_TO_GATEWAY, queued, accepted)
-        self._add_span(DRIVER_LAG, queued, recorded_at)
-        self._add_span(QUEUED_TO_FINAL, queued, _final_times(entries, attempts, missing))
+        arrived = entries.get((Status.QUEUED, 0), missing)
+        first_accepted = entries.get((Status.IN_GATEWAY, 1), missing)
+        queued, accepted = self._pack(arrived), self._pack(first_accepted)
+        ready = self._pack(entries.get((Status.ABOUT_TO_BE_SENT, 0), missing))
+        last_settled = _final_times(entries, attempts, missing)
+        final = self._pack(last_settled)
+        self._spans[QUEUED_TO_READY].append((queued, ready))
+        self._spans[READY_TO_GATEWAY].append((ready, accepted))
+        self._spans[QUEUED_TO_GATEWAY].append((queued, accepted))
+        self._spans[DRIVER_LAG].append((queued, self._pack(recorded_at)))
+        self._spans[QUEUED_TO_FINAL].append((queued, final))
         for (status, attempt), attempt_entered in entries.items():
             if status is Status.IN_GATEWAY:
-                outcomes = _outcome_times(entries, attempt, missing)
-                self._add_span(GATEWAY_TO_OUTCOME, attempt_entered, outcomes)
+                is_entered = attempt_entered != NOT_ENTERED
+                outcome = _outcome_times(entries, attempt, missing)[is_entered]
+                ends = self._pack(attempt_entered[is_entered]), self._pack(outcome)
+                if attempt == 1 and np.array_equal(outcome, last_settled[is_entered]):
+                    ends = accepted, final  # which the chunk has in any case
+                self._spans[GATEWAY_TO_OUTCOME].append(ends)
             if status is Status.SOFT_BOUNCED and attempt < attempts:
                 bounced = attempt_entered[attempt_entered != NOT_ENTERED]
                 self._retry_seconds.append(self._real_second(bounced + retry_pauses[attempt]))
-        self._update_ends(queued[queued != NOT_ENTERED], accepted[accepted != NOT_ENTERED])
+        self._update_ends(*(at[at != NOT_ENTERED] for at in (arrived, first_accepted)))
 
     def merge(self, other: "TransitionTimes") -> None:
         """Add the messages of another campaign of the same run."""
@@ -207,14 +221,14 @@ class TransitionTimes:
         acceptances = [] if other.last_acceptance is None else [other.last_acceptance]
         self._update_ends(np.array(arrivals, np.int64), np.array(acceptances, np.int64))
 
-    def _count_blocked_at_submit(self, entries: EntryTimes, missing: NDArray[np.int64]) -> None:
+    def _count_blocked_at_submit(self, entries: EntryTimes, missing: InstantArray) -> None:
         ready = entries.get((Status.ABOUT_TO_BE_SENT, 0), missing)
         ended = entries.get((Status.NOT_SENT, 0), missing)
         is_blocked = (ready != NOT_ENTERED) & (ended != NOT_ENTERED)
         counts = np.bincount(self._real_second(ended[is_blocked]))
         self.blocked_at_submit_per_second = _add_counts(self.blocked_at_submit_per_second, counts)
 
-    def _update_ends(self, arrivals: NDArray[np.int64], acceptances: NDArray[np.int64]) -> None:
+    def _update_ends(self, arrivals: InstantArray, acceptances: InstantArray) -> None:
         if len(arrivals):
             first = int(arrivals.min())
             self.first_arrival = min(self.first_arrival or first, first)
@@ -222,21 +236,31 @@ class TransitionTimes:
         if len(acceptances):
             self.last_acceptance = max(self.last_acceptance or 0, int(acceptances.max()))
 
-    def _real_second(self, at: NDArray[np.int64]) -> NDArray[np.uint32]:
+    def _real_second(self, at: InstantArray) -> NDArray[np.uint32]:
         seconds = to_real_seconds(at - self._started_at, self._speed)
         return np.asarray(np.clip(seconds, 0, MAX_RUN_SECONDS).astype(np.uint32))
 
-    def _add_span(self, span: Span, begun: NDArray[np.int64], ended: NDArray[np.int64]) -> None:
-        is_complete = (begun != NOT_ENTERED) & (ended != NOT_ENTERED)
-        if is_complete.any():
-            end = ended[is_complete]
-            durations: IntegerArray = end - begun[is_complete]
-            # A wrong clock may make a duration negative. Nearly always 32 bits are enough.
-            if int(durations.min()) >= 0 and int(durations.max()) < 2**32:
-                durations = durations.astype(np.uint32)
-            seconds = self._real_second(end)
-            seconds = seconds.astype(np.min_scalar_type(seconds.max()))  # a byte in a short run
-            self._spans[span].append(SpanTimes(durations, seconds))
+    def _pack(self, at: InstantArray) -> IntegerArray:
+        """Return instants in 32 bits, counted from the start of the run; 0 is `NOT_ENTERED`.
+
+        Return `at` if one lies before the run, by a wrong clock, or 71 minutes after its start.
+        """
+        since_start = np.where(at == NOT_ENTERED, 0, at - self._started_at + 1)
+        is_before = (since_start <= 0) & (at != NOT_ENTERED)
+        has_space = since_start.max(initial=0) < 2**32 and not is_before.any()
+        return since_start.astype(np.uint32) if has_space else at
+
+    def _unpack(self, packed: IntegerArray) -> InstantArray:
+        if packed.dtype == np.uint32:
+            return np.where(packed == 0, NOT_ENTERED, packed + np.int64(self._started_at - 1))
+        return packed.astype(np.int64, copy=False)
+
+
+def _shrink(values: IntegerArray) -> IntegerArray:
+    """Return values in as few bytes as they need, unless one needs 64 bits or is negative."""
+    if int(values.min(initial=0)) < 0 or int(values.max(initial=0)) >= 2**32:
+        return values
+    return np.asarray(values.astype(np.min_scalar_type(values.max(initial=0))))
 
 
 def _add_counts(one: NDArray[np.int64], other: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -247,9 +271,7 @@ def _add_counts(one: NDArray[np.int64], other: NDArray[np.int64]) -> NDArray[np.
     return total
 
 
-def _final_times(
-    entries: EntryTimes, attempts: int, missing: NDArray[np.int64]
-) -> NDArray[np.int64]:
+def _final_times(entries: EntryTimes, attempts: int, missing: InstantArray) -> InstantArray:
     """Return when messages entered the last status that needs no more work."""
     settled = [
         at for (status, attempt), at in entries.items() if is_settled(status, attempt, attempts)
@@ -257,9 +279,7 @@ def _final_times(
     return np.asarray(np.maximum.reduce([missing, *settled]))
 
 
-def _outcome_times(
-    entries: EntryTimes, attempt: int, missing: NDArray[np.int64]
-) -> NDArray[np.int64]:
+def _outcome_times(entries: EntryTimes, attempt: int, missing: InstantArray) -> InstantArray:
     """Return when the first outcome of an attempt occurred."""
     outcomes = [
         entries.get((status, attempt), missing) for status in LEGAL_TRANSITIONS[Status.IN_GATEWAY]
@@ -276,20 +296,16 @@ def read_transition_times(
     recorded = _read_batch_times(connection, campaign)
     size = int(recorded.last_number[-1]) + 1 if len(recorded.last_number) else 0
     end = size if count is None else min(first + count, size)
-    attempts = _read_max_attempt(connection, campaign)
+    query = sa.select(sa.func.max(tallies.c.attempt)).where(tallies.c.campaign_id == campaign.id)
+    attempts = connection.scalar(query) or 0
     pauses = {attempt: compute_retry_pause(campaign, attempt) for attempt in range(1, attempts + 1)}
     times = TransitionTimes(campaign.started_at, campaign.speed)
     for chunk_first in range(first, end, MESSAGES_PER_CHUNK):
         length = min(MESSAGES_PER_CHUNK, end - chunk_first)
         entries = _read_entry_times(connection, campaign.id, attempts, chunk_first, length)
         numbers = np.arange(chunk_first, chunk_first + length)
-        batch = np.searchsorted(recorded.last_number, numbers)
-        times.add_chunk(
-            entries,
-            campaign.attempts,
-            recorded.recorded_at[batch],
-            retry_pauses=pauses,
-        )
+        recorded_at = recorded.recorded_at[np.searchsorted(recorded.last_number, numbers)]
+        times.add_chunk(entries, campaign.attempts, recorded_at, retry_pauses=pauses)
     return times
 
 
@@ -297,7 +313,7 @@ class _BatchTimes(NamedTuple):
     """The batches of a campaign: the last message of each, ascending, and its time."""
 
     last_number: NDArray[np.int64]
-    recorded_at: NDArray[np.int64]
+    recorded_at: InstantArray
 
 
 def _read_batch_times(connection: Connection, campaign: Campaign) -> _BatchTimes:
@@ -311,15 +327,10 @@ def _read_batch_times(connection: Connection, campaign: Campaign) -> _BatchTimes
     return _BatchTimes(np.cumsum(sizes[order]) - 1, at[order])
 
 
-def _read_max_attempt(connection: Connection, campaign: Campaign) -> int:
-    query = sa.select(sa.func.max(tallies.c.attempt)).where(tallies.c.campaign_id == campaign.id)
-    return connection.scalar(query) or 0
-
-
 def _read_entry_times(
     connection: Connection, campaign_id: int, attempts: int, first: int, count: int
 ) -> EntryTimes:
-    entries: dict[tuple[Status, int], NDArray[np.int64]] = {}
+    entries: dict[tuple[Status, int], InstantArray] = {}
     for status in Status:
         for attempt in range(1, attempts + 1) if status in SENT_STATUSES else (0,):
             numbers, at = read_columns(

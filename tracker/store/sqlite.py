@@ -36,6 +36,10 @@ CONNECTION_PRAGMAS = (
     "cache_size = -32000",
 )
 
+ANALYTICS_CACHE_KIB = 8_000
+"""Size of a connection's cache, and of its sorts in memory, in queries on whole tables. They read
+each page once, so four times as much saves no time."""
+
 DURABILITY_PRAGMAS = ("journal_mode", "synchronous")
 
 TRANSACTION_START = "transaction_start"
@@ -56,7 +60,8 @@ class SqliteBackend:
         return connection
 
     def begin_analytics(self, connection: Connection) -> None:
-        """Do nothing: the migration sets the planner's statistics."""
+        """Limit the memory of the connection, which keeps its pages until it is closed."""
+        connection.exec_driver_sql(f"PRAGMA cache_size = -{ANALYTICS_CACHE_KIB}")
 
     def lock_table(self, connection: Connection, table: Table) -> None:
         """Do nothing: the transaction is the only writer."""

@@ -1,5 +1,6 @@
 """Latencies: exact for each message, on both databases."""
 
+import tracemalloc
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from tests.support.factory import (
     AUTHOR,
@@ -123,6 +125,42 @@ def test_chunks_do_not_change_the_result(
     assert durations(parts, QUEUED_TO_GATEWAY) == sorted(2 * durations(whole, QUEUED_TO_GATEWAY))
     assert parts.entered_per_second(Status.DELIVERED).sum() == 4
     assert parts.last_acceptance == whole.last_acceptance
+
+
+def delivered_chunk(queued: NDArray[np.int64], seconds: float) -> TransitionTimes:
+    """Messages that the gateway delivers some seconds after their arrival."""
+    times = TransitionTimes(START, 1.0)
+    entries = {
+        (Status.QUEUED, 0): queued,
+        (Status.ABOUT_TO_BE_SENT, 0): queued + 1,
+        (Status.IN_GATEWAY, 1): queued + 2,
+        (Status.DELIVERED, 1): queued + from_seconds(seconds),
+    }
+    times.add_chunk(entries, 1, queued + 3, retry_pauses={})
+    return times
+
+
+@pytest.mark.parametrize(
+    ("arrival", "seconds"),
+    [(0, 0.5), (-1, 0.5), (-10, 0.5), (2**32 - 2, 0.5), (2**32 - 1, 3), (0, 5_000), (5_000, -7)],
+)
+def test_times_are_exact_wherever_they_lie(arrival: int, seconds: float) -> None:
+    """Before the run by a wrong clock, at its start, and around 71 minutes, where 32 bits end."""
+    times = delivered_chunk(START + arrival + np.arange(2), seconds)
+    assert durations(times, QUEUED_TO_FINAL) == [seconds] * 2
+    assert durations(times, QUEUED_TO_GATEWAY) == [2e-6] * 2
+    ended = [max(0, int((arrival + number) / 1e6 + seconds)) for number in range(2)]
+    assert times.span_times(GATEWAY_TO_OUTCOME).end_seconds.tolist() == ended
+
+
+def test_a_message_takes_five_instants_of_four_bytes() -> None:
+    queued = START + np.arange(25_000)
+    tracemalloc.start()
+    times = delivered_chunk(queued, 1)
+    size, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(times.span_times(QUEUED_TO_FINAL).durations) == len(queued)
+    assert 20 <= size / len(queued) < 21
 
 
 def test_driver_lag_is_from_arrival_until_recorded(database: Database) -> None:
