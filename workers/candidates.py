@@ -2,7 +2,8 @@
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from operator import attrgetter
 from typing import NamedTuple
 
 import sqlalchemy as sa
@@ -100,17 +101,24 @@ class RecentMessages:
         self._load = load
         self._counts: Mapping[int, int] | None = None
 
+    def load(self) -> Mapping[int, int]:
+        """Return the numbers of recent messages by customer number."""
+        if self._counts is None:
+            self._counts = self._load()
+        return self._counts
+
     def count(self, number: int) -> int:
         """Return the number of recent messages to a customer."""
-        if self._counts is None:
-            try:
-                self._counts = self._load()
-            except Exception as error:
-                raise DataUnavailable from error
-        return self._counts.get(number, 0)
+        try:
+            return self.load().get(number, 0)
+        except Exception as error:
+            raise DataUnavailable from error
 
 
 NO_RECENT_MESSAGES = RecentMessages(dict)
+
+SuspectCondition = sa.ColumnElement[bool] | bool
+"""Which customers rules may block: a condition on the table `customers`, all, or none."""
 
 
 class Candidate(NamedTuple):
@@ -177,17 +185,20 @@ def load_candidates(
     now: Instant,
     *,
     is_last_try: bool = False,
+    suspects: SuspectCondition = True,
 ) -> list[Candidate]:
     """Return candidates with everything that the checks of a step read, in order of their numbers.
 
     The message limit period ends `now`. On the last try of a step an unavailable service counts as
     failed; else `ServiceUnavailable` is raised.
 
+    With a condition only suspects become candidates: customers for whom it holds, customers whom a
+    service names, duplicates, and, if the organization limits messages, customers with recent ones.
+
     Raises:
         UsageError: the campaign's gateway can't be loaded.
     """
     has_real_gateway = reaches_people(campaign)
-    loaded_customers = load_customers(database, campaign, numbers)
     answers = {
         name: call_service(services, name, campaign, numbers, is_last_try=is_last_try)
         for name in required_services(step, campaign)
@@ -204,6 +215,17 @@ def load_candidates(
     exceptional: set[int] = set()
     for answer in answers.values():
         exceptional.update(answer.by_number, answer.failed)
+    duplicates: Collection[int] = ()
+    if step is Step.SUPPRESS and campaign.has_shared_addresses:
+        with database.read() as connection:
+            duplicates = read_duplicates(connection, database, campaign, numbers)
+    if suspects is True or coupon is not None:
+        loaded_customers = load_customers(database, campaign, numbers)
+    else:
+        in_any_case = exceptional.union(duplicates)
+        if step is Step.SUPPRESS and campaign.organization.message_limit is not None:
+            in_any_case.update(recent.load())
+        loaded_customers = _load_suspects(database, campaign, numbers, suspects, in_any_case)
     candidates = [
         Candidate(customer, campaign, subscription, recent, has_real_gateway, coupon)
         for customer in loaded_customers
@@ -215,22 +237,30 @@ def load_candidates(
             else candidate
             for candidate in candidates
         ]
-    if step is Step.SUPPRESS and campaign.has_shared_addresses:
-        candidates = _mark_duplicates(database, campaign, candidates)
+    if duplicates:
+        candidates = [
+            candidate._replace(is_duplicate=True) if candidate.number in duplicates else candidate
+            for candidate in candidates
+        ]
     return candidates
 
 
-def _mark_duplicates(
-    database: Database, campaign: Campaign, candidates: Sequence[Candidate]
-) -> list[Candidate]:
-    """Return candidates, marked if an earlier customer of the audience has the same address."""
-    numbers = [candidate.number for candidate in candidates]
-    with database.read() as connection:
-        duplicates = read_duplicates(connection, database, campaign, numbers)
-    return [
-        candidate._replace(is_duplicate=True) if candidate.number in duplicates else candidate
-        for candidate in candidates
-    ]
+def _load_suspects(
+    database: Database,
+    campaign: Campaign,
+    numbers: Sequence[int],
+    suspects: SuspectCondition,
+    in_any_case: Collection[int],
+) -> list[Customer]:
+    """Return customers for whom a condition holds, and some others by their numbers, ascending."""
+    loaded: list[Customer] = []
+    if not isinstance(suspects, bool):
+        loaded = load_customers(database, campaign, numbers, suspects)
+    missing = {*in_any_case}.difference(customer.number for customer in loaded)
+    if missing:
+        loaded += load_customers(database, campaign, sorted(missing))
+        loaded.sort(key=attrgetter("number"))
+    return loaded
 
 
 def reaches_people(campaign: Campaign) -> bool:
@@ -271,7 +301,10 @@ def required_services(step: Step, campaign: Campaign) -> list[ServiceName]:
 
 
 def load_customers(
-    database: Database, campaign: Campaign, numbers: Sequence[int]
+    database: Database,
+    campaign: Campaign,
+    numbers: Sequence[int],
+    condition: sa.ColumnElement[bool] | None = None,
 ) -> list[Customer]:
     """Return customers of a campaign's audience in ascending order of their numbers."""
     channel = campaign.channel
@@ -285,6 +318,8 @@ def load_customers(
         )
         .order_by(customers.c.number)
     )
+    if condition is not None:
+        query = query.where(condition)
     with database.read() as connection:
         return [*map(Customer._make, connection.execute(query).all())]
 

@@ -25,11 +25,14 @@ from importlib.metadata import EntryPoint
 from reprlib import repr as shorten
 from typing import NamedTuple
 
+import sqlalchemy as sa
+
 from tracker.errors import SendtraceError, UsageError
 from tracker.queries.next_step import CHECK_STEPS
+from tracker.record.catalog import Campaign
 from tracker.status import Reason, Step
 from tracker.text import join_with_or, suggest_similar
-from workers.candidates import Candidate
+from workers.candidates import Candidate, SuspectCondition
 from workers.checks.sources import SourceData, SourceLoader
 from workers.plugins import (
     PluginGroup,
@@ -60,6 +63,13 @@ Its arguments are (candidate, now), or (candidate, now, data) with a source.
 The time is aware, in the time zone of the settings.
 """
 
+FindSuspects = Callable[[Campaign], SuspectCondition]
+"""A function that returns which customers of a campaign a rule may block, by their records.
+
+It returns a condition on the table `customers`, True for all customers, or False for none. A
+condition that is NULL for a customer doesn't hold.
+"""
+
 DescribeBlock = Callable[[Candidate], str | None]
 """A function that returns a text to record beside the reason of a blocked message, or None."""
 
@@ -72,6 +82,7 @@ class Check:
         detail: describes a message that the rule blocked.
         again_at_dispatch: whether the rule judges messages again when they are dispatched.
         source: loads what the rule knows of a whole batch of customers.
+        suspects: finds the customers whom the rule may block; None for everybody.
     """
 
     reason: Reason
@@ -81,6 +92,7 @@ class Check:
     detail: DescribeBlock | None = None
     again_at_dispatch: bool = False
     source: SourceLoader | None = None
+    suspects: FindSuspects | None = None
 
     def __call__(self, candidate: Candidate, now: datetime) -> bool | Defer:
         """Call the rule with the values that its step has of a candidate.
@@ -169,6 +181,7 @@ def check(
     detail: DescribeBlock | None = None,
     again_at_dispatch: bool = False,
     source: SourceLoader | None = None,
+    suspects: FindSuspects | None = None,
 ) -> Callable[[Rule], Check]:
     """Turn a rule into a check.
 
@@ -180,6 +193,10 @@ def check(
         again_at_dispatch: also call the rule when messages that it let pass are dispatched.
         source: called once a batch with the campaign and its customers. It returns a mapping by
             customer number; the rule takes the customer's value, or None, as a third argument.
+        suspects: a function of the campaign that returns whom the rule may block: a condition on
+            the table `customers`, True for everybody, or False for nobody. The default is
+            everybody. Customers whom a service names, customers with recent messages in an
+            organization that limits them, and duplicates are judged in any case.
 
     Raises:
         UsageError: the reason or the step is unknown, the order is not an integer, or the decorated
@@ -192,10 +209,11 @@ def check(
                 reason=_parse_reason(reason),
                 step=parse_check_step(step),
                 order=_validate_order(order),
-                rule=_validate_rule(rule, source),
+                rule=_validate_rule(rule, source, suspects),
                 detail=detail,
                 again_at_dispatch=again_at_dispatch,
                 source=source,
+                suspects=suspects,
             )
         except UsageError as error:
             name = rule.__name__ if inspect.isfunction(rule) else repr(rule)
@@ -226,11 +244,13 @@ def _validate_order(order: object) -> int:
     return order
 
 
-def _validate_rule(rule: Rule, source: SourceLoader | None) -> Rule:
+def _validate_rule(rule: Rule, source: SourceLoader | None, suspects: FindSuspects | None) -> Rule:
     if not inspect.isfunction(rule):
         raise UsageError(f"got {type(rule).__name__}; expected a function (candidate, now)")
     if source is not None:
         require_parameters(source, ("campaign", "customers"))
+    if suspects is not None:
+        require_parameters(suspects, ("campaign",))
     if inspect.iscoroutinefunction(rule):
         raise UsageError("got an async function; expected a plain def")
     if inspect.isgeneratorfunction(rule):
@@ -295,6 +315,32 @@ def checks_of(step: Step) -> tuple[Check, ...]:
 def checks_at_dispatch(checks: Iterable[Check], *, is_deferred: bool) -> list[Check]:
     """Return which checks judge a message again at dispatch: all of them if one deferred it."""
     return [check for check in checks if is_deferred or check.again_at_dispatch]
+
+
+def find_suspects(checks: Iterable[Check], campaign: Campaign) -> SuspectCondition:
+    """Return whom one of some checks may block.
+
+    Raises:
+        UsageError: a check's `suspects` returned something other than a condition.
+    """
+    conditions: list[sa.ColumnElement[bool]] = []
+    for check in checks:
+        condition: object = True if check.suspects is None else check.suspects(campaign)
+        if condition is True:
+            return True
+        if isinstance(condition, sa.ColumnElement):
+            conditions.append(condition)
+        elif condition is not False:
+            raise UsageError(
+                f"check {check.name}: suspects returned {shorten(condition)}; expected a condition"
+                " on the table customers, True or False"
+            )
+    return sa.or_(*conditions) if conditions else False
+
+
+def nobody(campaign: Campaign) -> bool:
+    """Return that a rule blocks no customer because of the customer's record alone."""
+    return False
 
 
 def sort_checks(checks: Iterable[Check]) -> tuple[Check, ...]:

@@ -2,14 +2,28 @@
 
 from datetime import date, datetime
 
+import sqlalchemy as sa
+
+from tracker.record.catalog import Campaign
 from tracker.status import Channel, Reason, Step
-from workers.candidates import Candidate, Customer
-from workers.checks.base import check
+from tracker.store.schema.catalog import customers
+from workers.candidates import Candidate, Customer, SuspectCondition, reaches_people
+from workers.checks.base import check, nobody
 from workers.gateways.safety import is_reserved
 from workers.services.base import ServiceName
 
 
-@check(Reason.EMAIL_MISSING, step=Step.VALIDATE, order=10)
+def _is_empty(column: str) -> sa.ColumnElement[bool]:
+    """Return the condition that a text of a customer is missing or empty."""
+    return sa.func.coalesce(customers.c[column], "") == ""
+
+
+@check(
+    Reason.EMAIL_MISSING,
+    step=Step.VALIDATE,
+    order=10,
+    suspects=lambda campaign: campaign.channel is Channel.EMAIL and _is_empty("email"),
+)
 def email_missing(candidate: Candidate, now: datetime) -> bool:
     """Block email to customers without an email address.
 
@@ -18,34 +32,47 @@ def email_missing(candidate: Candidate, now: datetime) -> bool:
     return candidate.campaign.channel is Channel.EMAIL and not candidate.customer.email
 
 
-@check(Reason.MOBILE_MISSING_OR_INVALID, step=Step.VALIDATE, order=20)
+@check(
+    Reason.MOBILE_MISSING_OR_INVALID,
+    step=Step.VALIDATE,
+    order=20,
+    suspects=lambda campaign: campaign.channel is Channel.SMS and _is_empty("mobile_e164"),
+)
 def mobile_missing_or_invalid(candidate: Candidate, now: datetime) -> bool:
     """Block SMS to customers without a mobile number that can receive SMS."""
     return candidate.campaign.channel is Channel.SMS and not candidate.customer.mobile_e164
 
 
-@check(Reason.NOT_IN_LOYALTY_PROGRAM, step=Step.VALIDATE, order=30)
+@check(
+    Reason.NOT_IN_LOYALTY_PROGRAM,
+    step=Step.VALIDATE,
+    order=30,
+    suspects=lambda campaign: "membership" in campaign.requires and ~customers.c.loyalty_member,
+)
 def not_in_loyalty_program(candidate: Candidate, now: datetime) -> bool:
     """Block if the campaign requires membership and the customer is not a loyalty member."""
     return "membership" in candidate.campaign.requires and not candidate.customer.loyalty_member
 
 
-@check(Reason.COUPON_CONFIGURATION, step=Step.VALIDATE, order=40)
+def _has_no_active_series(campaign: Campaign) -> bool:
+    """Return whether a campaign requires a coupon and its series is missing or inactive."""
+    series = campaign.coupon_series
+    return "coupon" in campaign.requires and (series is None or not series.active)
+
+
+@check(Reason.COUPON_CONFIGURATION, step=Step.VALIDATE, order=40, suspects=_has_no_active_series)
 def coupon_configuration(candidate: Candidate, now: datetime) -> bool:
     """Block if the campaign requires a coupon and its series is missing or inactive."""
-    if "coupon" not in candidate.campaign.requires:
-        return False
-    series = candidate.campaign.coupon_series
-    return series is None or not series.active
+    return _has_no_active_series(candidate.campaign)
 
 
-@check(Reason.COUPON_ID_MISSING, step=Step.VALIDATE, order=50)
+@check(Reason.COUPON_ID_MISSING, step=Step.VALIDATE, order=50, suspects=nobody)
 def coupon_id_missing(candidate: Candidate, now: datetime) -> bool:
     """Block if the campaign requires a coupon and the customer has no coupon id."""
     return candidate.coupon is not None and not candidate.coupon.coupon_id
 
 
-@check(Reason.COUPON_DATE_FORMAT, step=Step.VALIDATE, order=60)
+@check(Reason.COUPON_DATE_FORMAT, step=Step.VALIDATE, order=60, suspects=nobody)
 def coupon_date_format(candidate: Candidate, now: datetime) -> bool:
     """Block if the coupon's expiry date is present and not in the format YYYY-MM-DD."""
     if candidate.coupon is None or not candidate.coupon.expires:
@@ -53,14 +80,14 @@ def coupon_date_format(candidate: Candidate, now: datetime) -> bool:
     return _parse_date(candidate.coupon.expires) is None
 
 
-@check(Reason.COUPON_EXPIRED, step=Step.VALIDATE, order=70)
+@check(Reason.COUPON_EXPIRED, step=Step.VALIDATE, order=70, suspects=nobody)
 def coupon_expired(candidate: Candidate, now: datetime) -> bool:
     """Block if the coupon's expiry date has passed, in the time zone of the settings."""
     day = None if candidate.coupon is None else _parse_date(candidate.coupon.expires)
     return day is not None and day < now.date()
 
 
-@check(Reason.COUPON_REDEEMED, step=Step.VALIDATE, order=80)
+@check(Reason.COUPON_REDEEMED, step=Step.VALIDATE, order=80, suspects=nobody)
 def coupon_redeemed(candidate: Candidate, now: datetime) -> bool:
     """Block if the coupon has been redeemed."""
     return candidate.coupon is not None and candidate.coupon.redeemed
@@ -85,7 +112,21 @@ def _name_missing_data(candidate: Candidate) -> str:
     return ", ".join(requirement for requirement in requires if _lacks(customer, requirement))
 
 
-@check(Reason.DATA_MISSING, step=Step.VALIDATE, order=90, detail=_name_missing_data)
+def _may_lack_data(campaign: Campaign) -> SuspectCondition:
+    """Return who lacks a required last store or profile; all if a tag or field is required."""
+    data = set(campaign.requires) - {"membership", "coupon", "referral"}
+    if not data <= {"last_store", "profile"}:
+        return True
+    return sa.or_(*map(_is_empty, sorted(data))) if data else False
+
+
+@check(
+    Reason.DATA_MISSING,
+    step=Step.VALIDATE,
+    order=90,
+    detail=_name_missing_data,
+    suspects=_may_lack_data,
+)
 def data_missing(candidate: Candidate, now: datetime) -> bool:
     """Block if a last store, profile, tag or field that the campaign requires is missing."""
     for requirement in candidate.campaign.requires:
@@ -107,6 +148,7 @@ def _describe_reserved_recipient(candidate: Candidate) -> str | None:
     step=Step.VALIDATE,
     order=100,
     detail=_describe_reserved_recipient,
+    suspects=lambda campaign: not campaign.gateway_enabled or reaches_people(campaign),
 )
 def gateway_configuration(candidate: Candidate, now: datetime) -> bool:
     """Block if the gateway is disabled, or reaches people and the recipient is reserved."""
@@ -119,13 +161,13 @@ def gateway_configuration(candidate: Candidate, now: datetime) -> bool:
     return is_reserved(campaign.channel, recipient or "")
 
 
-@check(Reason.COUPON_ISSUE, step=Step.VALIDATE, order=110)
+@check(Reason.COUPON_ISSUE, step=Step.VALIDATE, order=110, suspects=nobody)
 def coupon_issue(candidate: Candidate, now: datetime) -> bool:
     """Block if the coupon service gave no answer for the customer after retries."""
     return ServiceName.COUPON in candidate.failed
 
 
-@check(Reason.REFERRAL_SERVICE, step=Step.VALIDATE, order=120)
+@check(Reason.REFERRAL_SERVICE, step=Step.VALIDATE, order=120, suspects=nobody)
 def referral_service(candidate: Candidate, now: datetime) -> bool:
     """Block if the referral service gave no answer for the customer after retries."""
     return ServiceName.REFERRAL in candidate.failed

@@ -13,7 +13,7 @@ from tracker.settings import to_local_time
 from tracker.status import Reason, Status, Step
 from tracker.text import format_fields
 from workers.candidates import load_candidates
-from workers.checks.base import Check, checks_at_dispatch, checks_of
+from workers.checks.base import Check, checks_at_dispatch, checks_of, find_suspects
 from workers.checks.judging import (
     FAILED_CHECK_REASON,
     Verdicts,
@@ -37,7 +37,10 @@ def judge_numbers(
     numbers: Sequence[int],
     now: Instant,
 ) -> Verdicts:
-    """Return the verdicts of checks of a step on messages, and log the checks that failed."""
+    """Return the verdicts of checks of a step on messages, and log the checks that failed.
+
+    Only suspects are loaded and judged; the checks block no other message.
+    """
     candidates = load_candidates(
         context.database,
         context.campaign,
@@ -46,6 +49,7 @@ def judge_numbers(
         services,
         now,
         is_last_try=context.is_last_try,
+        suspects=find_suspects(checks, context.campaign),
     )
     verdicts = judge_candidates(
         candidates,
