@@ -13,7 +13,7 @@ from tracker.web.inbound.items import EARLIEST_TIME, LATEST_TIME, EngagementIn, 
 from tracker.web.inbound.reports import MAX_REPORT_ITEMS
 from tracker.web.inbound.routes import INBOUND_RESPONSES, MAX_REPORT_BYTES
 from tracker.web.live import MAX_FOLLOWED_CAMPAIGNS
-from tracker.web.metrics import METRICS
+from tracker.web.metrics import Metric
 
 MAX_LISTED_VALUES = 6
 """Values of a field that its type lists; more are described elsewhere."""
@@ -107,7 +107,7 @@ def api_reference() -> str:
 
 def metrics_reference() -> str:
     """Return docs/metrics.md."""
-    rows = [(f"`{metric.full_name}`", ", ".join(metric.labels), metric.help) for metric in METRICS]
+    rows = [(f"`{metric.full_name}`", ", ".join(metric.labels), metric.help) for metric in Metric]
     return "\n".join([METRICS_HEADER, *_table(("metric", "labels", "meaning"), rows)]) + "\n"
 
 

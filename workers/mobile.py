@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 MAX_E164_LENGTH = 16
 """The longest number in E.164: a plus sign and 15 digits."""
 
-# phonenumbers takes a twentieth of a second to import, and most commands parse no number.
+# phonenumbers is imported where a number is parsed: most commands parse none.
 
 
 class NumberRule(StrEnum):

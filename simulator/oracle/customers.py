@@ -83,7 +83,7 @@ class CustomerChunk:
         return self.facts.find_rule_blocked(campaign.name, self.first, self.count)
 
     def find_failing(self, campaign: PlannedCampaign) -> NDArray[np.bool_]:
-        """Return the customers for whom a gateway that sends text can't make the message."""
+        """Return the customers whose message a gateway that sends text can't make."""
         return find_failing(campaign, self.imported_audience, self.first, self.count)
 
     def assign_poison_reasons(self, campaign: PlannedCampaign, reasons: NDArray[np.int8]) -> None:

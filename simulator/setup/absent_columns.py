@@ -19,7 +19,7 @@ def describe_absent_columns(campaigns: Iterable[PlannedCampaign]) -> Iterator[st
     """
     for campaign in campaigns:
         file = campaign.audience.source
-        if not isinstance(file, AudienceFile) or not file.path.is_file():  # a pipe is read once
+        if not isinstance(file, AudienceFile):
             continue
         custom = [name for name in read_columns(file) if name.startswith(CUSTOM_PREFIXES)]
         for name in campaign.requires:

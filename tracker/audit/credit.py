@@ -36,7 +36,7 @@ def _find_wrong_pool(
 
     Args:
         ids: the campaigns whose organizations are examined.
-        left: column of the credit that is left; null if there is none for these channels.
+        left: column of the credit that is left; null if these channels don't have any.
         used: column of the credit that was charged.
         channels: the channels that share the credit.
     """

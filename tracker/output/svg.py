@@ -132,7 +132,7 @@ def _swatch(shape: str) -> Markup:
 
 def draw_svgs(drawings: Sequence[Drawing]) -> list[Markup]:
     """Draw SVGs in this process, which then keeps 100 MB of V8 for the next ones."""
-    import vl_convert  # takes half a second to load
+    import vl_convert  # its first drawing takes half a second
 
     config = dict(VEGA_CONFIG)
     return [

@@ -167,7 +167,7 @@ def _filter_conditions(table: sa.Table, wanted: MessageFilter) -> Iterator[sa.Co
 def _waiting_conditions(
     campaign: Campaign, wanted: MessageFilter, batch: int | None = None
 ) -> Iterator[sa.ColumnElement[bool]]:
-    """Yield the conditions on `messages`, of one batch or all, for which there are no tallies."""
+    """Yield the conditions on `messages`, of one batch or all, that the tallies don't count."""
     if wanted.is_deferred:
         deferred = sa.select(deferrals.c.number).where(deferrals.c.campaign_id == campaign.id)
         if batch is not None:

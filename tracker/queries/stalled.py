@@ -84,7 +84,7 @@ class _UntouchedBatch(NamedTuple):
     unconfirmed_due_at: Instant | None
 
 
-def find_unfinished_campaigns(connection: Connection, limit: int = MAX_CAMPAIGNS) -> list[Campaign]:
+def find_unfinished_campaigns(connection: Connection) -> list[Campaign]:
     """Return the latest campaigns that may still change.
 
     These are the campaigns of runs that are neither finished nor given up, and those with a
@@ -107,20 +107,20 @@ def find_unfinished_campaigns(connection: Connection, limit: int = MAX_CAMPAIGNS
             )
         )
         .order_by(catalog_tables.campaigns.c.id.desc())
-        .limit(limit)
+        .limit(MAX_CAMPAIGNS)
     )
     return load_campaigns(connection, connection.scalars(query).all())
 
 
 def find_stalled_batches(
-    connection: Connection, campaigns: Sequence[Campaign], idle_for: timedelta = STALLED_AFTER
+    connection: Connection, campaigns: Sequence[Campaign]
 ) -> list[StalledBatch]:
-    """Return the batches that are idle for longer than a real time and don't wait in a queue."""
+    """Return the batches that are idle for longer than STALLED_AFTER and don't wait in a queue."""
     stalled = []
     for campaign in campaigns:
-        idle = _find_idle_batches_of(connection, campaign, idle_for)
+        idle = _find_idle_batches_of(connection, campaign, STALLED_AFTER)
         if idle:
-            stalled += _exclude_queued_batches(connection, campaign, idle, idle_for)
+            stalled += _exclude_queued_batches(connection, campaign, idle)
     return stalled
 
 
@@ -296,7 +296,7 @@ def _read_requeue_counts(
 
 
 def _exclude_queued_batches(
-    connection: Connection, campaign: Campaign, idle: Sequence[StalledBatch], idle_for: timedelta
+    connection: Connection, campaign: Campaign, idle: Sequence[StalledBatch]
 ) -> list[StalledBatch]:
     """Return the idle batches without those that seem to wait in a queue.
 
@@ -304,7 +304,7 @@ def _exclude_queued_batches(
     a queued step counts as stalled only if a later batch has overtaken it. With a limited gateway
     rate that proves nothing, since tasks are re-queued in any order.
     """
-    if not _has_progress_since(connection, campaign, _idle_cutoff(campaign, idle_for)):
+    if not _has_progress_since(connection, campaign, _idle_cutoff(campaign, STALLED_AFTER)):
         return list(idle)
     last_done = {
         status: _find_last_batch_without(connection, campaign, status)

@@ -212,17 +212,14 @@ class OperationsModel(BaseModel):
         unserved_queues: Sequence[str],
     ) -> Self:
         """Return the model of all that the operations page shows."""
-        unserved = list(unserved_queues)
-        if activity is None:
-            return cls(
-                batches=batches, workers=None, failed=None, unserved=unserved, deaf_since=None
-            )
-        return cls(
-            batches=batches,
-            workers=[WorkerModel.model_validate(worker) for worker in activity.workers],
-            failed=[FailedTaskModel.model_validate(failure) for failure in activity.failed],
-            unserved=unserved,
-            deaf_since=activity.disconnected_since,
+        return cls.model_validate(
+            {
+                "batches": batches,
+                "workers": None if activity is None else activity.workers,
+                "failed": None if activity is None else activity.failed,
+                "unserved": unserved_queues,
+                "deaf_since": None if activity is None else activity.disconnected_since,
+            }
         )
 
 

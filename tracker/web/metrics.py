@@ -5,7 +5,7 @@ A scrape makes no query: its numbers are as old as the snapshot.
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from enum import Enum
 
 from fastapi import APIRouter
 from prometheus_client import CollectorRegistry, generate_latest
@@ -28,24 +28,101 @@ MAX_METRIC_DAYS = 7
 
 MetricFamily = GaugeMetricFamily | CounterMetricFamily
 
+RUN_LABELS = ("campaign", "run")
+CAMPAIGN_LABELS = (*RUN_LABELS, "channel")
 
-@dataclass(frozen=True)
-class Metric:
-    """A metric that Prometheus reads.
+
+class Metric(Enum):
+    """A metric that Prometheus reads, in the order of docs/metrics.md.
 
     Attributes:
-        name: the name without the prefix `sendtrace_`; that of a counter ends in `_total`.
+        full_name: the name; that of a counter ends in `_total`.
         help: its meaning, as it stands in the exposition and in docs/metrics.md.
+        labels: the names of its labels.
     """
 
-    name: str
-    help: str
-    labels: tuple[str, ...] = ()
+    MESSAGES = "messages", "Messages by their current status.", (*CAMPAIGN_LABELS, "status")
+    NOT_SENT = "not_sent", "Messages Not Sent, by reason.", (*CAMPAIGN_LABELS, "reason")
+    CAMPAIGN_STATE = (
+        "campaign_state",
+        f"1 for the state of a campaign, 0 for the others: {', '.join(CampaignState)}.",
+        (*CAMPAIGN_LABELS, "state"),
+    )
+    SCHEDULED = "scheduled", "Customers whose message hasn't been queued yet.", CAMPAIGN_LABELS
+    DEFERRED = (
+        "deferred",
+        "Queued messages that a rule deferred; a part of those with the status queued.",
+        CAMPAIGN_LABELS,
+    )
+    UNCONFIRMED = (
+        "unconfirmed",
+        "Messages that were handed over without a reply; a part of those with the status"
+        " in_gateway.",
+        CAMPAIGN_LABELS,
+    )
+    TRANSITIONS = (
+        "transitions_total",
+        "Messages that have entered a status at least once. Its rate() is the throughput.",
+        (*RUN_LABELS, "status"),
+    )
+    QUEUE_TASKS = (
+        "queue_tasks",
+        "Tasks of a queue: ready for a worker, or unacked (held by a worker).",
+        ("queue", "state"),
+    )
+    OLDEST_MESSAGE = (
+        "oldest_message_seconds",
+        "Real seconds since the oldest message of a stage entered it.",
+        ("stage",),
+    )
+    STALLED_BATCHES = (
+        "batches_standing_still",
+        "Stalled batches: they need a step, and no task does it.",
+        RUN_LABELS,
+    )
+    LAST_REQUEUE = (
+        "recovery_timestamp_seconds",
+        "Time at which the sweep last re-queued a stalled batch; absent if it never did.",
+    )
+    WORKERS = ("workers", "Workers: there (their heartbeats arrive), or silent.", ("state",))
+    QUEUE_WORKERS = ("queue_workers", "Workers that serve a queue.", ("queue",))
+    RECENT_FAILURES = (
+        "recent_failures",
+        "Tasks that failed without a retry, among the last 200 failures.",
+    )
+    LAST_ROLLUP = (
+        "rollup_timestamp_seconds",
+        "Time of a campaign's last engagement rollup, by the clock of its run;"
+        " in real time once the run is over.",
+        RUN_LABELS,
+    )
+    DAILY_ROLLUP = (
+        "daily_rollup_timestamp_seconds",
+        "Real time at which beat's daily rollup last ran; absent if it never did.",
+    )
+    ENGAGEMENT_DAYS = (
+        "engagement_day_recipients",
+        "Recipients by kind of engagement and local day, as of the last rollup;"
+        f" the latest {MAX_METRIC_DAYS} days of each campaign.",
+        ("campaign", "run", "kind", "day"),
+    )
+    CHECK_SECONDS = (
+        "check_seconds_total",
+        "Real seconds that a check took."
+        " Steps whose checks took less than a millisecond in total aren't counted.",
+        (*RUN_LABELS, "check"),
+    )
+    CHECK_CALLS = (
+        "check_calls_total",
+        "Calls of a check, counted in the same steps as its seconds.",
+        (*RUN_LABELS, "check"),
+    )
+    DATABASE_UP = ("database_up", "1 if the database answered the last query, else 0.")
+    BROKER_UP = ("broker_up", "1 if the broker answered the last query, else 0.")
+    LAST_READ = ("read_timestamp_seconds", "Time at which the database was last read.")
 
-    @property
-    def full_name(self) -> str:
-        """The name with its prefix."""
-        return f"sendtrace_{self.name}"
+    def __init__(self, name: str, help: str, labels: tuple[str, ...] = ()) -> None:
+        self.full_name, self.help, self.labels = f"sendtrace_{name}", help, labels
 
     def make_gauge(self) -> GaugeMetricFamily:
         """Return a gauge without values."""
@@ -59,118 +136,6 @@ class Metric:
         """Return a gauge with one value and no labels."""
         return GaugeMetricFamily(self.full_name, self.help, value=float(value))
 
-
-MESSAGES = Metric(
-    "messages", "Messages by their current status.", ("campaign", "run", "channel", "status")
-)
-NOT_SENT = Metric(
-    "not_sent", "Messages Not Sent, by reason.", ("campaign", "run", "channel", "reason")
-)
-CAMPAIGN_STATE = Metric(
-    "campaign_state",
-    f"1 for the state of a campaign, 0 for the others: {', '.join(CampaignState)}.",
-    ("campaign", "run", "channel", "state"),
-)
-SCHEDULED = Metric(
-    "scheduled",
-    "Customers whose message hasn't been queued yet.",
-    ("campaign", "run", "channel"),
-)
-DEFERRED = Metric(
-    "deferred",
-    "Queued messages that a rule deferred; a part of those with the status queued.",
-    ("campaign", "run", "channel"),
-)
-UNCONFIRMED = Metric(
-    "unconfirmed",
-    "Messages that were handed over without a reply; a part of those with the status in_gateway.",
-    ("campaign", "run", "channel"),
-)
-TRANSITIONS = Metric(
-    "transitions_total",
-    "Messages that have entered a status at least once. Its rate() is the throughput.",
-    ("campaign", "run", "status"),
-)
-QUEUE_TASKS = Metric(
-    "queue_tasks",
-    "Tasks of a queue: ready for a worker, or unacked (held by a worker).",
-    ("queue", "state"),
-)
-OLDEST_MESSAGE = Metric(
-    "oldest_message_seconds",
-    "Real seconds since the oldest message of a stage entered it.",
-    ("stage",),
-)
-STALLED_BATCHES = Metric(
-    "batches_standing_still",
-    "Stalled batches: they need a step, and no task does it.",
-    ("campaign", "run"),
-)
-LAST_REQUEUE = Metric(
-    "recovery_timestamp_seconds",
-    "Time at which the sweep last re-queued a stalled batch; absent if it never did.",
-)
-WORKERS = Metric("workers", "Workers: there (their heartbeats arrive), or silent.", ("state",))
-QUEUE_WORKERS = Metric("queue_workers", "Workers that serve a queue.", ("queue",))
-RECENT_FAILURES = Metric(
-    "recent_failures", "Tasks that failed without a retry, among the last 200 failures."
-)
-LAST_ROLLUP = Metric(
-    "rollup_timestamp_seconds",
-    "Time of a campaign's last engagement rollup, by the clock of its run;"
-    " in real time once the run is over.",
-    ("campaign", "run"),
-)
-DAILY_ROLLUP = Metric(
-    "daily_rollup_timestamp_seconds",
-    "Real time at which beat's daily rollup last ran; absent if it never did.",
-)
-ENGAGEMENT_DAYS = Metric(
-    "engagement_day_recipients",
-    "Recipients by kind of engagement and local day, as of the last rollup;"
-    f" the latest {MAX_METRIC_DAYS} days of each campaign.",
-    ("campaign", "run", "kind", "day"),
-)
-CHECK_SECONDS = Metric(
-    "check_seconds_total",
-    "Real seconds that a check took."
-    " Steps whose checks took less than a millisecond in total aren't counted.",
-    ("campaign", "run", "check"),
-)
-CHECK_CALLS = Metric(
-    "check_calls_total",
-    "Calls of a check, counted in the same steps as its seconds.",
-    ("campaign", "run", "check"),
-)
-DATABASE_UP = Metric("database_up", "1 if the database answered the last query, else 0.")
-BROKER_UP = Metric("broker_up", "1 if the broker answered the last query, else 0.")
-LAST_READ = Metric("read_timestamp_seconds", "Time at which the database was last read.")
-
-METRICS = (
-    MESSAGES,
-    NOT_SENT,
-    CAMPAIGN_STATE,
-    SCHEDULED,
-    DEFERRED,
-    UNCONFIRMED,
-    TRANSITIONS,
-    QUEUE_TASKS,
-    OLDEST_MESSAGE,
-    STALLED_BATCHES,
-    LAST_REQUEUE,
-    WORKERS,
-    QUEUE_WORKERS,
-    RECENT_FAILURES,
-    LAST_ROLLUP,
-    DAILY_ROLLUP,
-    ENGAGEMENT_DAYS,
-    CHECK_SECONDS,
-    CHECK_CALLS,
-    DATABASE_UP,
-    BROKER_UP,
-    LAST_READ,
-)
-"""All metrics, in the order of docs/metrics.md."""
 
 router = APIRouter(include_in_schema=False)
 
@@ -191,9 +156,9 @@ class _SnapshotCollector(Collector):
 
     def collect(self) -> Iterator[MetricFamily]:
         snapshot, monitoring = self._context.live.snapshot, self._context.monitoring
-        yield DATABASE_UP.make_value(snapshot.database_error is None)
+        yield Metric.DATABASE_UP.make_value(snapshot.database_error is None)
         if snapshot.at is not None:
-            yield LAST_READ.make_value(snapshot.at.timestamp())
+            yield Metric.LAST_READ.make_value(snapshot.at.timestamp())
         reports = list(snapshot.reports.values())
         yield from _collect_messages(reports)
         yield from _collect_days(reports)
@@ -207,10 +172,10 @@ class _SnapshotCollector(Collector):
 
 
 def _collect_messages(reports: Sequence[Report]) -> Iterator[MetricFamily]:
-    messages, not_sent = MESSAGES.make_gauge(), NOT_SENT.make_gauge()
-    states, scheduled = CAMPAIGN_STATE.make_gauge(), SCHEDULED.make_gauge()
-    deferred, unconfirmed = DEFERRED.make_gauge(), UNCONFIRMED.make_gauge()
-    transitions, last_rollup = TRANSITIONS.make_counter(), LAST_ROLLUP.make_gauge()
+    messages, not_sent = Metric.MESSAGES.make_gauge(), Metric.NOT_SENT.make_gauge()
+    states, scheduled = Metric.CAMPAIGN_STATE.make_gauge(), Metric.SCHEDULED.make_gauge()
+    deferred, unconfirmed = Metric.DEFERRED.make_gauge(), Metric.UNCONFIRMED.make_gauge()
+    transitions, last_rollup = Metric.TRANSITIONS.make_counter(), Metric.LAST_ROLLUP.make_gauge()
     for report in reports:
         campaign_run = _campaign_labels(report)
         labels = [*campaign_run, str(report.campaign.channel)]
@@ -233,7 +198,7 @@ def _collect_messages(reports: Sequence[Report]) -> Iterator[MetricFamily]:
 
 
 def _collect_days(reports: Sequence[Report]) -> Iterator[MetricFamily]:
-    recipients = ENGAGEMENT_DAYS.make_gauge()
+    recipients = Metric.ENGAGEMENT_DAYS.make_gauge()
     for report in reports:
         for day, counts in list(report.engagement_days.items())[-MAX_METRIC_DAYS:]:
             for kind in REPORTED_ENGAGEMENTS:
@@ -243,22 +208,22 @@ def _collect_days(reports: Sequence[Report]) -> Iterator[MetricFamily]:
 
 
 def _collect_stalled_work(snapshot: Snapshot) -> Iterator[MetricFamily]:
-    stalled = STALLED_BATCHES.make_gauge()
+    stalled = Metric.STALLED_BATCHES.make_gauge()
     for campaign_id, report in snapshot.reports.items():
         stalled.add_metric(_campaign_labels(report), snapshot.stalled_counts[campaign_id])
     yield stalled
-    oldest_message = OLDEST_MESSAGE.make_gauge()
+    oldest_message = Metric.OLDEST_MESSAGE.make_gauge()
     for stage, seconds in snapshot.stalled.oldest_ages.items():
         oldest_message.add_metric([stage], seconds)
     yield oldest_message
     if snapshot.stalled.requeued_at is not None:
-        yield LAST_REQUEUE.make_value(to_seconds(snapshot.stalled.requeued_at))
+        yield Metric.LAST_REQUEUE.make_value(to_seconds(snapshot.stalled.requeued_at))
     if snapshot.stalled.daily_rollup_at is not None:
-        yield DAILY_ROLLUP.make_value(to_seconds(snapshot.stalled.daily_rollup_at))
+        yield Metric.DAILY_ROLLUP.make_value(to_seconds(snapshot.stalled.daily_rollup_at))
 
 
 def _collect_check_times(snapshot: Snapshot) -> Iterator[MetricFamily]:
-    seconds, calls = CHECK_SECONDS.make_counter(), CHECK_CALLS.make_counter()
+    seconds, calls = Metric.CHECK_SECONDS.make_counter(), Metric.CHECK_CALLS.make_counter()
     for campaign_id, times in snapshot.stalled.check_times.items():
         for name, time in times.items() if campaign_id in snapshot.reports else ():
             labels = [*_campaign_labels(snapshot.reports[campaign_id]), name]
@@ -268,8 +233,8 @@ def _collect_check_times(snapshot: Snapshot) -> Iterator[MetricFamily]:
 
 
 def _collect_queues(depths: Mapping[str, QueueDepth] | None) -> Iterator[MetricFamily]:
-    yield BROKER_UP.make_value(depths is not None)
-    tasks = QUEUE_TASKS.make_gauge()
+    yield Metric.BROKER_UP.make_value(depths is not None)
+    tasks = Metric.QUEUE_TASKS.make_gauge()
     for queue, depth in (depths or {}).items():
         tasks.add_metric([queue, "ready"], depth.ready)
         tasks.add_metric([queue, "unacked"], depth.unacked)
@@ -278,16 +243,16 @@ def _collect_queues(depths: Mapping[str, QueueDepth] | None) -> Iterator[MetricF
 
 def _collect_workers(activity: WorkerActivity, queues: Sequence[str]) -> Iterator[MetricFamily]:
     online = [worker for worker in activity.workers if worker.is_online]
-    workers = WORKERS.make_gauge()
+    workers = Metric.WORKERS.make_gauge()
     workers.add_metric(["there"], len(online))
     workers.add_metric(["silent"], len(activity.workers) - len(online))
     yield workers
     workers_by_queue = Counter(queue for worker in online for queue in worker.queues)
-    queue_workers = QUEUE_WORKERS.make_gauge()
+    queue_workers = Metric.QUEUE_WORKERS.make_gauge()
     for queue in queues:
         queue_workers.add_metric([queue], workers_by_queue[queue])
     yield queue_workers
-    yield RECENT_FAILURES.make_value(sum(not task.will_retry for task in activity.failed))
+    yield Metric.RECENT_FAILURES.make_value(sum(not task.will_retry for task in activity.failed))
 
 
 def _campaign_labels(report: Report) -> list[str]:

@@ -74,7 +74,7 @@ class HttpGateway:
 
     def __init__(self, settings: str, database: Database) -> None:
         """Read the secrets from the environment; raise `UsageError` if they are wrong."""
-        # httpx2 takes a tenth of a second to import, and every worker imports this module.
+        # Imported here, because every worker imports this module and few send through it.
         from workers.gateways.http_client import HttpClient
 
         self._settings = HttpSettings.model_validate_json(settings)

@@ -31,7 +31,7 @@ from tracker.store.database import Database
 from tracker.store.schema.catalog import batches
 from tracker.store.schema.messages import transitions
 from tracker.store.schema.work import recoveries
-from tracker.web.metrics import DAILY_ROLLUP, MAX_METRIC_DAYS
+from tracker.web.metrics import MAX_METRIC_DAYS, Metric
 
 ALERTS = ROOT / "docs" / "alerts.yml"
 
@@ -189,7 +189,7 @@ def test_labels_are_escaped(database: Database, settings: Settings) -> None:
 def test_alerts_use_existing_metrics_and_reasons(client: TestClient) -> None:
     with ALERTS.open() as file:
         alerts = YAML(typ="safe").load(file)
-    metrics = {*read_metrics(client), DAILY_ROLLUP.full_name}
+    metrics = {*read_metrics(client), Metric.DAILY_ROLLUP.full_name}
     rules = [rule for group in alerts["groups"] for rule in group["rules"]]
     assert len({rule["alert"] for rule in rules}) == len(rules) >= 8
     for rule in rules:
@@ -219,12 +219,12 @@ def test_the_time_of_beat_s_rollup_is_a_metric_and_no_other_rollup_counts(
     """A missed rollup of beat was hidden by any other, and finished campaigns raised alarms."""
     roll_up_engagement(database, UTC)
     with live_page_client(database, settings) as client:
-        assert DAILY_ROLLUP.full_name not in read_metrics(client)
+        assert Metric.DAILY_ROLLUP.full_name not in read_metrics(client)
         assert "rollup of engagement has not run yet" in client.get("/operations").text
     before = to_seconds(SystemClock().now())
     record_daily_rollup(database)
     with live_page_client(database, settings) as client:
-        [at] = read_metrics(client)[DAILY_ROLLUP.full_name].values()
+        [at] = read_metrics(client)[Metric.DAILY_ROLLUP.full_name].values()
         assert before <= at <= to_seconds(SystemClock().now())
         assert "rollup last ran at <time" in client.get("/operations").text
 
