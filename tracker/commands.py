@@ -56,6 +56,11 @@ FormatOption = Annotated[RowFormat, typer.Option(help="Output format.")]
 TableOrJsonOption = Annotated[TableOrJson, typer.Option(help="Output format.")]
 
 
+def make_group(help: str) -> typer.Typer:
+    """Return a group of commands, without those yet."""
+    return typer.Typer(help=help, no_args_is_help=True, add_completion=False, rich_markup_mode=None)
+
+
 def exit_on_error(command: Callable[P, R]) -> Callable[P, R]:
     """Turn errors that a user can cause into one line on stderr and an exit code."""
 

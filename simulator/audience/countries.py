@@ -23,57 +23,42 @@ TTOTT TUNTN TURTR TUVTV TWNTW TZATZ UGAUG UKRUA UMIUM URYUY USAUS UZBUZ VATVA VC
 VIRVI VNMVN VUTVU WLFWF WSMWS YEMYE ZAFZA ZMBZM ZWEZW
 """
 
-_OTHER_NAMES = {
-    "uk": "GB",
-    "u.k.": "GB",
-    "great britain": "GB",
-    "england": "GB",
-    "scotland": "GB",
-    "wales": "GB",
-    "northern ireland": "GB",
-    "u.s.": "US",
-    "u.s.a.": "US",
-    "united states of america": "US",
-    "uae": "AE",
-    "u.a.e.": "AE",
-    "holland": "NL",
-    "the netherlands": "NL",
-    "czechia": "CZ",
-    "czech republic": "CZ",
-    "turkey": "TR",
-    "ivory coast": "CI",
-    "cape verde": "CV",
-    "eswatini": "SZ",
-    "swaziland": "SZ",
-    "north macedonia": "MK",
-    "macedonia": "MK",
-    "burma": "MM",
-    "vietnam": "VN",
-    "russia": "RU",
-    "russian federation": "RU",
-    "south korea": "KR",
-    "republic of korea": "KR",
-    "korea, republic of": "KR",
-    "korea": "KR",
-    "north korea": "KP",
-    "syria": "SY",
-    "laos": "LA",
-    "iran": "IR",
-    "moldova": "MD",
-    "tanzania": "TZ",
-    "venezuela": "VE",
-    "bolivia": "BO",
-    "brunei": "BN",
-    "brunei darussalam": "BN",
-    "hong kong": "HK",
-    "macau": "MO",
-    "taiwan": "TW",
-    "palestine": "PS",
+_OTHER_NAMES_BY_CODE = {
+    "GB": ("uk", "u.k.", "great britain", "england", "scotland", "wales", "northern ireland"),
+    "US": ("u.s.", "u.s.a.", "united states of america"),
+    "AE": ("uae", "u.a.e."),
+    "NL": ("holland", "the netherlands"),
+    "CZ": ("czechia", "czech republic"),
+    "TR": ("turkey",),
+    "CI": ("ivory coast",),
+    "CV": ("cape verde",),
+    "SZ": ("eswatini", "swaziland"),
+    "MK": ("north macedonia", "macedonia"),
+    "MM": ("burma",),
+    "VN": ("vietnam",),
+    "RU": ("russia", "russian federation"),
+    "KR": ("south korea", "republic of korea", "korea, republic of", "korea"),
+    "KP": ("north korea",),
+    "SY": ("syria",),
+    "LA": ("laos",),
+    "IR": ("iran",),
+    "MD": ("moldova",),
+    "TZ": ("tanzania",),
+    "VE": ("venezuela",),
+    "BO": ("bolivia",),
+    "BN": ("brunei", "brunei darussalam"),
+    "HK": ("hong kong",),
+    "MO": ("macau",),
+    "TW": ("taiwan",),
+    "PS": ("palestine",),
 }
 """Names that people use besides the official ones, in lower case."""
 
 _CALLING_CODE = re.compile(r"\+?[1-9]\d{0,2}", re.ASCII)
 
+_CODES_BY_OTHER_NAME = {
+    name: code for code, names in _OTHER_NAMES_BY_CODE.items() for name in names
+}
 _CODES_BY_ALPHA_3 = {entry[:3]: entry[3:] for entry in _ALPHA_3_AND_2.split()}
 _ALPHA_2_CODES = frozenset(_CODES_BY_ALPHA_3.values()) | {"XK"}
 
@@ -90,7 +75,7 @@ def parse_country(text: str) -> str | None:
     if _CALLING_CODE.fullmatch(text):
         return _find_main_country(int(text))
     name = " ".join(text.casefold().split())
-    return _CODES_BY_ALPHA_3.get(code) or _OTHER_NAMES.get(name) or _load_names().get(name)
+    return _CODES_BY_ALPHA_3.get(code) or _CODES_BY_OTHER_NAME.get(name) or _load_names().get(name)
 
 
 def _find_main_country(calling_code: int) -> str | None:

@@ -13,9 +13,6 @@ CHUNK_BYTES = 1 << 20
 MAX_SAMPLE_BYTES = 50_000
 """Bytes of words outside ASCII that the encoding is guessed from; more take long."""
 
-SAMPLE_ROWS = 50
-"""Rows that the separator is guessed from."""
-
 MAX_BROKEN_SHARE = 0.05
 """Share of characters outside ASCII that may be broken in a file that is UTF-8."""
 

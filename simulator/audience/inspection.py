@@ -5,10 +5,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from simulator.audience.cleaning import clean_cell
 from simulator.audience.columns import IGNORED, OPT_COLUMNS
 from simulator.audience.countries import parse_country
-from simulator.audience.dialect import SAMPLE_ROWS, guess_encoding, guess_separator
+from simulator.audience.dialect import guess_encoding, guess_separator
 from simulator.audience.formats import AudienceFile, AudienceFormat, AudienceSection
 from simulator.audience.header import (
     WrongHeader,
@@ -18,7 +17,12 @@ from simulator.audience.header import (
 )
 from simulator.audience.headings import guess_columns
 from simulator.audience.problems import MobileProblem, ProblemCounts
-from simulator.audience.reader import open_text, read_customers, read_header_line
+from simulator.audience.reader import (
+    open_text,
+    read_customers,
+    read_first_lines,
+    read_header_line,
+)
 from simulator.audience.rows import RowReader, read_line
 from simulator.audience.values import (
     EXPORT_FLAG_VALUES,
@@ -166,7 +170,7 @@ def _read_file(
     """Return encoding, separator and values of a file, or raise UsageError."""
     try:
         encoding = encoding or guess_encoding(path)
-        separator = separator or guess_separator(_read_first_lines(path, encoding))
+        separator = separator or guess_separator(read_first_lines(path, encoding))
         return encoding, separator, _read_values(path, encoding, separator)
     except (OSError, ValueError) as error:
         raise UsageError(f"{path}: can't be read: {error}") from None
@@ -182,13 +186,6 @@ def _choose_targets(values: dict[str, ColumnValues], other_columns: str) -> dict
     }
 
 
-def _read_first_lines(path: Path, encoding: str) -> list[str]:
-    """Return the header and the lines after it."""
-    with open_text(path, encoding) as stream:
-        header, _ = read_header_line(stream)
-        return [header, *(read_line(stream) for _ in range(SAMPLE_ROWS))]
-
-
 def _read_values(path: Path, encoding: str, separator: str) -> dict[str, ColumnValues]:
     """Return what the values of each column look like, by its heading."""
     with open_text(path, encoding) as stream:
@@ -200,11 +197,9 @@ def _read_values(path: Path, encoding: str, separator: str) -> dict[str, ColumnV
         values = {heading: ColumnValues(columns.get(heading)) for heading in headings}
         for row in RowReader(stream, headings, separator, first_line):
             if row.error is None:
-                missing = [""] * (len(headings) - len(row.cells))
-                cells = map(clean_cell, [*row.cells, *missing])
-                for (heading, column), value in zip(values.items(), cells, strict=True):
+                for heading, value in row.name_cells(headings).items():
                     if value != heading:  # a header may be repeated
-                        column.add(value)
+                        values[heading].add(value)
     return values
 
 

@@ -7,7 +7,7 @@ A wrong header is a `UsageError` before any row is read. A row that can't be rea
 import codecs
 import re
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +28,9 @@ from tracker.errors import UsageError
 
 MAX_HEADER_LINES = 20
 """Lines that are read for a quote in the header to end."""
+
+SAMPLE_LINES = 50
+"""Lines after the header that the separator is guessed from."""
 
 _SEPARATOR_LINE = re.compile(r"\ufeff?\"?sep=.\"?\s*", re.IGNORECASE)
 """First line that tells Excel the separator; it isn't a header."""
@@ -125,7 +128,7 @@ def read_customers(
     duplicates.count(counts)
 
 
-def read_columns(file: AudienceFile) -> list[str]:
+def read_columns(file: AudienceFile) -> Sequence[str]:
     """Return the columns of an audience file; raise `UsageError` if its header is wrong."""
     with _open_audience_file(file) as (_, parser, _):
         return parser.columns
@@ -174,6 +177,13 @@ def read_header_line(stream: TextIO) -> tuple[str, int]:
         header += line
         lines += 1
     return header, lines + 1
+
+
+def read_first_lines(path: Path, encoding: str) -> list[str]:
+    """Return the header of an audience file, and SAMPLE_LINES lines after it."""
+    with open_text(path, encoding) as stream:
+        header, _ = read_header_line(stream)
+        return [header, *(read_line(stream) for _ in range(SAMPLE_LINES))]
 
 
 def skip_separator_line(stream: TextIO) -> int:

@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from simulator.audience.cleaning import clean_cell, strip_invisible
+from simulator.audience.cleaning import strip_invisible
 from simulator.audience.columns import (
     CUSTOM_PREFIXES,
     OPT_COLUMNS,
@@ -69,16 +69,17 @@ class CustomerRecord(NamedTuple):
 
 
 class RowParser:
-    """A parser of the rows of one file."""
+    """A parser of the rows of one file.
+
+    Attributes:
+        columns: the columns, in the order of the file.
+    """
 
     def __init__(
-        self,
-        format: AudienceFormat,
-        columns: Sequence[str],
-        headings: Sequence[str],
+        self, format: AudienceFormat, columns: Sequence[str], headings: Sequence[str]
     ) -> None:
         self._format = format
-        self._columns = columns
+        self.columns = columns
         self._problems: list[Problem] = []
         self._header = [heading.casefold() for heading in headings]
         self._has_ids = "customer_id" in columns
@@ -87,11 +88,6 @@ class RowParser:
         self._is_mapped = format.columns is not None
         self._flags = EXPORT_FLAG_VALUES if self._is_mapped else FLAG_VALUES
         self._channels = EXPORT_CHANNELS_BY_VALUE if self._is_mapped else CHANNELS_BY_VALUE
-
-    @property
-    def columns(self) -> list[str]:
-        """The columns, in the order of the file."""
-        return [*self._columns]
 
     def is_repeated_header(self, row: Row) -> bool:
         """Return whether a row repeats the header."""
@@ -115,15 +111,13 @@ class RowParser:
             raise RowError(RejectCause.WRONG_VALUE, str(error)) from None
         if is_cleaned:
             self._problems.append(Repair.INVISIBLE_CHARACTERS)
-        if len(row.cells) < len(self._columns):
+        if len(row.cells) < len(self.columns):
             self._problems.append(Repair.MISSING_CELLS)
         return customer, self._problems
 
     def _clean_cells(self, row: Row) -> tuple[dict[str, str], bool]:
         """Return the cells by their columns, and whether characters were removed from them."""
-        missing = [""] * (len(self._columns) - len(row.cells))
-        cells = dict(zip(self._columns, map(clean_cell, [*row.cells, *missing]), strict=True))
-        is_cleaned = row.is_cleaned
+        cells, is_cleaned = row.name_cells(self.columns), row.is_cleaned
         if not row.text.isascii():
             for column in SINGLE_LINE_COLUMNS & cells.keys():
                 stripped = strip_invisible(cells[column], keep_joiners=False)

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple, TextIO
 
-from simulator.audience.cleaning import strip_invisible
+from simulator.audience.cleaning import clean_cell, strip_invisible
 from simulator.audience.columns import SINGLE_LINE_COLUMNS
 from simulator.audience.header import UNBALANCED_QUOTE
 from simulator.audience.problems import RejectCause
@@ -49,6 +49,11 @@ class Row(NamedTuple):
     cells: Sequence[str]
     is_cleaned: bool
     error: RowError | None
+
+    def name_cells(self, columns: Sequence[str]) -> dict[str, str]:
+        """Return the cleaned cells by their columns; missing ones at the end are empty."""
+        missing = [""] * (len(columns) - len(self.cells))
+        return dict(zip(columns, map(clean_cell, [*self.cells, *missing]), strict=True))
 
 
 class RowReader:

@@ -1,26 +1,19 @@
 """The command group `sendtrace audience`, for files of customers."""
 
 import sys
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from simulator.cli.output import check_writable, write_output
-from tracker.commands import exit_on_error
+from tracker.commands import exit_on_error, make_group
 from tracker.errors import UsageError
 
 if TYPE_CHECKING:
     from simulator.audience.inspection import Inspection
 
-app = typer.Typer(
-    help="Inspect files of customers.",
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode=None,
-)
-
+app = make_group("Inspect files of customers.")
 STDOUT = Path("-")
 
 EncodingOption = Annotated[
@@ -35,13 +28,6 @@ SeparatorOption = Annotated[
 
 MAX_SAMPLE_CHARACTERS = 60
 """Characters of the samples of a column that are shown."""
-
-
-class OtherColumns(StrEnum):
-    """The treatment of columns without a known meaning."""
-
-    IGNORE = "ignore"
-    FIELD = "field"
 
 
 @app.callback()
@@ -64,9 +50,9 @@ def inspect(
         typer.Option(metavar="XX", help="Country of national numbers in rows without a region."),
     ] = None,
     other_columns: Annotated[
-        OtherColumns,
+        Literal["ignore", "field"],
         typer.Option(help="Ignore columns without a known meaning, or import them as fields."),
-    ] = OtherColumns.IGNORE,
+    ] = "ignore",
 ) -> None:
     """Show how a file of customers is read, and count its problems.
 
@@ -83,8 +69,7 @@ def inspect(
     from simulator.audience.inspection import inspect_audience_file
     from simulator.audience.mapping_file import format_mapping
 
-    given = {"encoding": encoding, "separator": separator, "region": region}
-    options = parse_format_options({key: text for key, text in given.items() if text is not None})
+    options = parse_format_options(encoding=encoding, separator=separator, region=region)
     _check_output(write, file)
     inspection = inspect_audience_file(file, **options, other_columns=other_columns)
     print("\n".join(_report_lines(inspection)), file=sys.stderr if write == STDOUT else sys.stdout)
@@ -103,10 +88,11 @@ def _check_output(write: Path | None, file: Path) -> None:
     check_writable("--write", write)
 
 
-def parse_format_options(texts: dict[str, str]) -> dict[str, str]:
-    """Return the values of options that are keys of a scenario; raise UsageError for wrong ones."""
+def parse_format_options(**options: str | None) -> dict[str, str]:
+    """Return the values of the given options that are keys of a scenario, or raise UsageError."""
     from simulator.audience.formats import parse_section
 
+    texts = {key: text for key, text in options.items() if text is not None}
     try:
         section = parse_section({"file": "any", **texts})
     except ValueError as error:

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from tracker.commands import EXIT_FAILURE, FormatOption, exit_on_error
+from tracker.commands import EXIT_FAILURE, FormatOption, exit_on_error, make_group
 from tracker.csv_cells import CsvWriter
 from tracker.errors import UsageError
 from tracker.output.tables import Row, RowFormat, print_rows
@@ -19,12 +19,7 @@ from workers.rules import cli as workers_cli
 from workers.rules.as_of import Verdict
 from workers.rules.cli import parse_time_option, print_note
 
-app = typer.Typer(
-    help="List, explain and try the checks that block messages.",
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode=None,
-)
+app = make_group("List, explain and try the checks that block messages.")
 app.command("list")(workers_cli.list_checks)
 app.command("explain")(workers_cli.explain_message)
 app.command("diff")(workers_cli.diff_rules)

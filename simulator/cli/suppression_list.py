@@ -65,7 +65,7 @@ def parse_recipients(
     from simulator.cli.audience import parse_format_options
     from simulator.suppressions.recipients import UnusableEntry, parse_recipient
 
-    country = parse_format_options({"region": region})["region"] if region is not None else ""
+    country = parse_format_options(region=region).get("region", "")
     recipients: dict[Recipient, None] = {}
     for text in addresses:
         try:

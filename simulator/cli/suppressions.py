@@ -1,7 +1,7 @@
 """The command group `sendtrace suppressions`, for the lists that organizations keep."""
 
 import sys
-import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,27 +16,19 @@ from simulator.cli.suppression_list import (
     parse_recipients,
     select,
 )
+from simulator.progress_lines import ProgressLines
 from tracker.clock import SystemClock
-from tracker.commands import DatabaseOption, FormatOption, exit_on_error
+from tracker.commands import DatabaseOption, FormatOption, exit_on_error, make_group
 from tracker.errors import UsageError
 from tracker.output.tables import RowFormat
 from tracker.status import Channel, SuppressionReason
 from tracker.text import escape_control_characters, pluralize
 
 if TYPE_CHECKING:
+    from simulator.suppressions.files import AddressFile
     from simulator.suppressions.imports import ImportCounts
-
-app = typer.Typer(
-    help="List and change the recipients that organizations suppress in all runs.",
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode=None,
-)
-
+app = make_group("List and change the recipients that organizations suppress in all runs.")
 DEFAULT_LIMIT = 1_000
-
-PROGRESS_INTERVAL_SECONDS = 5.0
-"""Real seconds between two lines about the progress of an import."""
 
 OrganizationOption = Annotated[
     str | None,
@@ -69,11 +61,6 @@ CountOption = Annotated[
         help="Bounces of each recipient; the organization's limits decide whether they suppress.",
     ),
 ]
-
-
-@app.callback()
-def suppressions() -> None:
-    """List and change the recipients that organizations suppress in all runs."""
 
 
 @app.command("list")
@@ -230,26 +217,23 @@ def import_file(
     from simulator.suppressions.files import FileOptions, open_address_file
     from simulator.suppressions.imports import ImportRequest, import_addresses
 
-    given = {"encoding": encoding, "separator": separator, "region": region}
-    parsed = parse_format_options({key: text for key, text in given.items() if text is not None})
+    parsed = parse_format_options(encoding=encoding, separator=separator, region=region)
     if as_ is SuppressionReason.NDNC and channel is None:
         channel = Channel.SMS
     options = FileOptions(column=column, channel=channel, **parsed)
     address_file = open_address_file(file, options)
     if as_ is None:
-        if not address_file.is_export:
-            raise UsageError(f"{file}: not an export of a suppression list; expected --as REASON")
         bounces = count if count > 1 else None
-        _reject_ignored(column=column, channel=channel, count=bounces, expires=expires)
-    with open_list(database, organization, may_be_new=True) as (record, name):
-        request = ImportRequest(
-            organization=name,
-            reason=as_,
-            count=count,
-            expires_at=parse_expiry_option(expires),
-            region=options.region,
+        _require_export(
+            address_file, column=column, channel=channel, count=bounces, expires=expires
         )
-        counts = import_addresses(record, address_file, request, ImportProgress().add)
+    with open_list(database, organization, may_be_new=True) as (record, name):
+        expires_at = parse_expiry_option(expires)
+        request = ImportRequest(
+            organization=name, reason=as_, count=count, expires_at=expires_at, region=options.region
+        )
+        progress = ProgressLines(partial(print, file=sys.stderr, flush=True))
+        counts = import_addresses(record, address_file, request, progress.counter("recipients"))
     _report_import(file, name, counts)
 
 
@@ -278,27 +262,13 @@ def export(
             writer.write_row("" if row[name] is None else row[name] for name in EXPORT_COLUMNS)
 
 
-def _reject_ignored(**options: object) -> None:
-    """Raise UsageError for an option of which each row of an export has a value of its own."""
+def _require_export(file: "AddressFile", **options: object) -> None:
+    """Raise UsageError unless a file is an export, whose rows have the values of these options."""
+    if not file.is_export:
+        raise UsageError(f"{file.path}: not an export of a suppression list; expected --as REASON")
     for name, value in options.items():
         if value is not None:
             raise UsageError(f"--{name}: expected with --as only; rows of an export have it")
-
-
-class ImportProgress:
-    """A progress display that prints a line from time to time."""
-
-    def __init__(self) -> None:
-        self._printed_at = time.monotonic()
-        self._count = 0
-
-    def add(self, count: int) -> None:
-        """Count recipients that were imported."""
-        self._count += count
-        now = time.monotonic()
-        if now - self._printed_at >= PROGRESS_INTERVAL_SECONDS:
-            self._printed_at = now
-            print(f"{self._count:,} recipients read", file=sys.stderr, flush=True)
 
 
 def _report_import(file: Path, organization: str, counts: "ImportCounts") -> None:

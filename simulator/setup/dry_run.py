@@ -1,7 +1,6 @@
 """Judge the customers of a scenario by all checks, without sending or keeping anything."""
 
 import csv
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import replace
@@ -11,6 +10,7 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from simulator.audience.rejects import TooManyRejects
+from simulator.progress_lines import ProgressLines
 from simulator.scenario.file import Scenario
 from simulator.schema import open_database
 from simulator.setup.record import record_run
@@ -26,9 +26,6 @@ from workers.checks.base import all_checks
 from workers.rules.as_of import PASSES, Rules, Verdict
 from workers.rules.rejudge import MESSAGES_PER_CHUNK, CheckErrors, judge_messages
 from workers.steps.limits import StepTimeout, worker_limits
-
-PROGRESS_INTERVAL_SECONDS = 5.0
-"""Real seconds between two lines about the progress."""
 
 
 class DryRun:
@@ -57,7 +54,7 @@ class DryRun:
         campaigns = tuple(campaign.without_outages() for campaign in scenario.campaigns)
         self._scenario = replace(scenario, campaigns=campaigns)
         self._folder, self._print_line, self._starts_at = folder, print_line, starts_at
-        self._progress = _Progress(print_line)
+        self._progress = ProgressLines(print_line)
 
     def judge_customers(self) -> Iterator[tuple[str, str, Verdict]]:
         """Yield campaign, customer id and verdict for every customer of every campaign.
@@ -75,7 +72,7 @@ class DryRun:
             yield from self._judge_run(database, run)
 
     def _record_run(self, database: Database) -> Run:
-        progress = self._progress.add_recorded
+        progress = self._progress.counter("customers")
         try:
             return record_run(database, self._scenario, self._folder, progress)
         except TooManyRejects as error:  # the rejects file is deleted with the folder
@@ -83,6 +80,7 @@ class DryRun:
 
     def _judge_run(self, database: Database, run: Run) -> Iterator[tuple[str, str, Verdict]]:
         checks = all_checks()
+        judged = 0
         for run_campaign in run.campaigns:
             campaign = run_campaign.campaign
             if self._starts_at is not None:
@@ -104,32 +102,8 @@ class DryRun:
                     ) from error
                 for number, customer_id in ids.items():
                     yield campaign.name, customer_id, blocked.get(number, PASSES)
-                self._progress.add_judged(len(ids), run.size)
-
-
-class _Progress:
-    """A progress display that prints a line from time to time."""
-
-    def __init__(self, print_line: Callable[[str], None]) -> None:
-        self._print_line = print_line
-        self._printed_at = time.monotonic()
-        self._recorded = self._judged = 0
-
-    def add_recorded(self, count: int) -> None:
-        """Count customers that were recorded."""
-        self._recorded += count
-        self._print(f"{self._recorded:,} customers read")
-
-    def add_judged(self, count: int, total: int) -> None:
-        """Count messages that were judged, of all."""
-        self._judged += count
-        self._print(f"{self._judged:,} of {pluralize(total, 'message')} judged")
-
-    def _print(self, text: str) -> None:
-        now = time.monotonic()
-        if now - self._printed_at >= PROGRESS_INTERVAL_SECONDS:
-            self._printed_at = now
-            self._print_line(text)
+                judged += len(ids)
+                self._progress.show(f"{judged:,} of {pluralize(run.size, 'message')} judged")
 
 
 def _find_arrivals(campaign: RunCampaign, first: int, count: int) -> Mapping[int, Instant]:

@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import metadata
+from itertools import chain
 from pathlib import Path
 
 from simulator.stack.watchdog import start_watchdog
@@ -35,21 +36,15 @@ def valkey_command(socket: Path, data: Path, *, append_only: bool = False) -> li
         data: folder that the server reads and writes its data in.
         append_only: whether the server writes changes to disk, and loses a second at most.
     """
-    return [
-        str(find_valkey()),
-        "--port",
-        "0",
-        "--unixsocket",
-        str(socket),
-        "--unixsocketperm",
-        "700",
-        "--dir",
-        str(data),
-        "--appendonly",
-        "yes" if append_only else "no",
-        "--save",
-        "",
-    ]
+    options = {
+        "--port": "0",
+        "--unixsocket": str(socket),
+        "--unixsocketperm": "700",
+        "--dir": str(data),
+        "--appendonly": "yes" if append_only else "no",
+        "--save": "",
+    }
+    return [str(find_valkey()), *chain.from_iterable(options.items())]
 
 
 def find_valkey() -> Path:

@@ -7,20 +7,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from simulator.audience.cleaning import clean_cell
 from simulator.audience.dialect import guess_encoding, guess_separator
 from simulator.audience.header import number_headings, split_header
 from simulator.audience.headings import guess_columns
 from simulator.audience.problems import MobileProblem, RejectCause
-from simulator.audience.reader import open_text, read_header_line, skip_separator_line
-from simulator.audience.rows import Row, RowError, RowReader, read_line, validate_text
+from simulator.audience.reader import (
+    open_text,
+    read_first_lines,
+    read_header_line,
+    skip_separator_line,
+)
+from simulator.audience.rows import RowError, RowReader, validate_text
 from simulator.suppressions.recipients import AddressProblem, UnusableEntry, parse_recipient
 from tracker.errors import UsageError
 from tracker.status import Channel
 from tracker.text import suggest_similar
-
-SAMPLE_ROWS = 50
-"""Rows that the separator is guessed from."""
 
 EXPORT_COLUMNS = ("address", "channel", "reason", "count", "source", "since", "expires")
 """Columns of a file that `sendtrace suppressions export` writes."""
@@ -101,13 +102,9 @@ class AddressFile:
                 except RowError as error:
                     yield RejectedLine(row.line, error.cause, str(error))
                     continue
-                cells = self._name_cells(row)
+                cells = row.name_cells(self.headings)
                 if not self.has_header or cells[self.column] != self.column:
                     yield ListedRow(row.line, cells)
-
-    def _name_cells(self, row: Row) -> dict[str, str]:
-        missing = [""] * (len(self.headings) - len(row.cells))
-        return dict(zip(self.headings, map(clean_cell, [*row.cells, *missing]), strict=True))
 
 
 def open_address_file(path: Path, options: FileOptions) -> AddressFile:
@@ -118,11 +115,9 @@ def open_address_file(path: Path, options: FileOptions) -> AddressFile:
     """
     with _readable(path):
         encoding = options.encoding or guess_encoding(path)
-        with open_text(path, encoding) as stream:
-            header, _ = read_header_line(stream)
-            lines = [header, *(read_line(stream) for _ in range(SAMPLE_ROWS))]
+        lines = read_first_lines(path, encoding)
         separator = options.separator or guess_separator(lines)
-        cells = split_header(header, separator)
+        cells = split_header(lines[0], separator)
     if not any(cells):
         raise UsageError(f"{path}: its first line is empty; expected addresses or a header")
     headings = [*number_headings(cells)]

@@ -105,8 +105,7 @@ def _answer(
         with worker_limits(), database.readable_errors():
             with database.read() as connection:
                 campaign = load_campaign(connection, campaign_id)
-            verdicts = evaluate_checks(database, campaign, number, announce)
-            return [_without_foreign_values(verdict) for verdict in verdicts]
+            return evaluate_checks(database, campaign, number, announce)
     except SendtraceError as error:
         return SendtraceError(str(error))
     except (Exception, StepTimeout) as error:  # another package's services may raise anything
@@ -134,12 +133,12 @@ def evaluate_checks(
     campaign: Campaign,
     number: int,
     announce: AnnounceCheck = announce_rule,
-) -> Sequence[CheckVerdict]:
+) -> list[CheckVerdict]:
     """Return the verdict of every check on a message, as of now, in this process.
 
     Args:
         announce: receives the name of the check that runs, and None after it.
     """
     rules = Rules(campaign=campaign, checks=all_checks())
-    now = campaign.clock.now()
-    return build_explanation(database, rules, number, now, announce).verdicts
+    explanation = build_explanation(database, rules, number, campaign.clock.now(), announce)
+    return [_without_foreign_values(verdict) for verdict in explanation.verdicts]

@@ -1,6 +1,6 @@
 """Read when a campaign's messages were judged and dispatched, as the message limit counts them."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import sqlalchemy as sa
@@ -16,8 +16,7 @@ from tracker.store.schema.messages import transitions
 from tracker.store.schema.work import steps
 
 
-@dataclass(frozen=True, kw_only=True)
-class JudgedBatches:
+class JudgedBatches(NamedTuple):
     """The times at which batches were judged, as arrays in order of their first messages.
 
     Attributes:
@@ -53,14 +52,7 @@ def read_judged_batches(connection: Connection, campaign_id: int) -> JudgedBatch
     )
     columns = read_columns(connection, query)
     order = np.argsort(columns[0])
-    first, size, judged_from, judged_until, ended_at = (column[order] for column in columns)
-    return JudgedBatches(
-        first=first,
-        size=size,
-        judged_from=judged_from,
-        judged_until=judged_until,
-        ended_at=ended_at,
-    )
+    return JudgedBatches._make(column[order] for column in columns)
 
 
 def read_dispatch_times(

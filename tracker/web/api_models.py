@@ -125,7 +125,7 @@ class CheckVerdictModel(BaseModel):
             step=verdict.step,
             check=verdict.check,
             reason=None if verdict.reason is None else verdict.reason.title,
-            looked_at={name: _to_json_value(value) for name, value in verdict.looked_at.items()},
+            looked_at=dict(verdict.looked_at),
             detail=verdict.detail,
             error=verdict.error,
             deferred_until=verdict.deferred_until,
@@ -221,9 +221,3 @@ class OperationsModel(BaseModel):
                 "deaf_since": None if activity is None else activity.disconnected_since,
             }
         )
-
-
-def _to_json_value(value: object) -> object:
-    if isinstance(value, tuple | frozenset):
-        return sorted(map(str, value))
-    return value if isinstance(value, str | int | float | bool | None) else str(value)

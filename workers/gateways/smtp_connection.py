@@ -224,10 +224,7 @@ def _quote_content(content: bytes) -> bytes:
 def _describe_error(error: Exception) -> str:
     """Return what the server or the network reported."""
     if isinstance(error, smtplib.SMTPResponseException):
-        return f"{error.smtp_code} {_decode_error_text(error)}"
+        text = error.smtp_error
+        text = text.decode(errors="replace") if isinstance(text, bytes) else text
+        return f"{error.smtp_code} {make_printable(text)}"
     return str(error) or type(error).__name__
-
-
-def _decode_error_text(error: smtplib.SMTPResponseException) -> str:
-    text = error.smtp_error
-    return make_printable(text.decode(errors="replace") if isinstance(text, bytes) else text)

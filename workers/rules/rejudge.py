@@ -13,11 +13,11 @@ from sqlalchemy import Connection
 from tracker.clock import Instant
 from tracker.errors import NotFound
 from tracker.queries.judgements import Judgement, read_judgements
+from tracker.queries.message_lookup import find_customers_by_number
 from tracker.queries.next_step import CHECK_STEPS
 from tracker.record.catalog import Campaign
 from tracker.status import Reason, Step
 from tracker.store.database import Database
-from tracker.store.schema.catalog import customers
 from tracker.store.schema.integers import MAX_INTEGER
 from tracker.store.schema.messages import messages
 from tracker.text import pluralize
@@ -299,13 +299,8 @@ def _add_samples(
 
 def find_customer_id(connection: Connection, campaign: Campaign, number: int) -> str:
     """Return the id of a message's customer; raise `NotFound` if there is no such message."""
-    customer_id: str | None = None
-    if 0 <= number <= MAX_INTEGER:
-        customer_id = connection.scalar(
-            sa.select(customers.c.customer_id).where(
-                customers.c.audience_id == campaign.audience_id, customers.c.number == number
-            )
-        )
-    if customer_id is None:
+    numbers = [number] if 0 <= number <= MAX_INTEGER else []
+    customer_ids = find_customers_by_number(connection, campaign.audience_id, numbers)
+    if not customer_ids:
         raise NotFound(f"campaign {campaign.name} has no message {number}")
-    return customer_id
+    return customer_ids[number]

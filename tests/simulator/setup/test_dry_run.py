@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from simulator import progress_lines
 from simulator.oracle.coverage import count_predicted_reasons
 from simulator.scenario.file import load_scenario
 from simulator.setup import dry_run
@@ -101,7 +102,7 @@ def test_a_message_has_the_limits_of_a_worker(
 def test_a_large_audience_shows_its_progress(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dry_run, "PROGRESS_INTERVAL_SECONDS", 0.0)
+    monkeypatch.setattr(progress_lines, "INTERVAL_SECONDS", 0.0)
     monkeypatch.setattr(dry_run, "MESSAGES_PER_CHUNK", 2)
     lines: list[str] = []
     list(DryRun(build_scenario(build_campaign()), tmp_path, lines.append).judge_customers())

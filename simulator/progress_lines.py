@@ -1,0 +1,33 @@
+"""Progress of long work as lines of text, from time to time."""
+
+import time
+from collections.abc import Callable
+
+INTERVAL_SECONDS = 5.0
+"""Real seconds between two lines."""
+
+
+class ProgressLines:
+    """A progress display that prints a line if the last one is some seconds old."""
+
+    def __init__(self, print_line: Callable[[str], object]) -> None:
+        self._print_line = print_line
+        self._printed_at = time.monotonic()
+
+    def show(self, line: str) -> None:
+        """Print a line, unless one was printed a moment ago."""
+        now = time.monotonic()
+        if now - self._printed_at >= INTERVAL_SECONDS:
+            self._printed_at = now
+            self._print_line(line)
+
+    def counter(self, nouns: str) -> Callable[[int], None]:
+        """Return a function that adds a count, and shows how many were read."""
+        total = 0
+
+        def add(count: int) -> None:
+            nonlocal total
+            total += count
+            self.show(f"{total:,} {nouns} read")
+
+        return add
