@@ -13,7 +13,7 @@ SCHEDULES ?= 2000
 .DEFAULT_GOAL := help
 
 help: ## Explain every target
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(READY) ## Create the virtual environment from requirements.lock
 
@@ -47,6 +47,9 @@ schedules: $(READY) ## Run 2,000 random schedules of steps, deaths and sweeps; S
 bench: $(READY) ## Run the benchmarks and write bench.json; QUICK=1: small sizes, in a minute
 	$(BIN)/python $(QUIETLY) -m benchmarks $(if $(QUICK),--quick) $(ARGS)
 
+bench-compare: $(READY) ## Say what changed between two files of bench: OLD=FILE NEW=FILE
+	@$(BIN)/python -m benchmarks.compare $(OLD) $(NEW)
+
 lock: ## Update requirements.lock to the newest versions, in a fresh environment
 	$(PYTHON) -m venv --clear .venv-lock
 	.venv-lock/bin/python -m pip install --quiet --disable-pip-version-check --upgrade "pip>=25.1" setuptools
@@ -63,4 +66,4 @@ pictures: $(READY) ## Take the pictures of README.md and docs/; needs Chromium
 clean: ## Remove the environment, caches and recorded runs
 	rm -rf $(VENV) .sendtrace build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis bench.json faults.json
 
-.PHONY: help setup demo test lint faults schedules bench lock docs pictures clean
+.PHONY: help setup demo test lint faults schedules bench bench-compare lock docs pictures clean

@@ -2,11 +2,10 @@
 
 Prints progress to stderr and a table to stdout, and writes all figures to a JSON file as soon as a
 database is done. docs/benchmarks.md explains each line. A missed target isn't an error.
-Exit codes: 0 measured, 1 a run failed, 130 interrupted.
+Exit codes: 0 measured, 1 a run failed, 2 a file isn't a result, 130 interrupted.
 """
 
 import argparse
-import json
 import signal
 import sys
 import tempfile
@@ -14,26 +13,34 @@ import time
 from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 from benchmarks.context import FULL_SIZES, QUICK_SIZES
 from benchmarks.databases import DATABASES
 from benchmarks.pipeline import WORKER_COUNT, BenchmarkRunFailed
-from benchmarks.suite import format_result, measure_databases
+from benchmarks.results import (
+    EXIT_INVALID_RESULT,
+    FORMAT_VERSION,
+    BenchmarkResult,
+    DatabaseResult,
+    InvalidResult,
+    read_result,
+)
+from benchmarks.suite import measure_databases
+from benchmarks.tables import format_markdown, format_result
 from simulator.cli.signals import EXIT_INTERRUPTED
 from simulator.cli.simulate import DEFAULT_BATCH_SIZE
 from simulator.run import environment
-
-FORMAT_VERSION = 1
-"""Version of the JSON file. It changes when a key changes its meaning or goes."""
 
 
 def main() -> None:
     """Measure, print the table and write the file."""
     options = _parse_options()
-    sizes = (QUICK_SIZES if options.quick else FULL_SIZES).copy()
-    sizes["rounds"] = options.rounds or sizes["rounds"]
-    sizes["pipeline"] = options.messages or sizes["pipeline"]
+    if options.table is not None:
+        print(format_markdown(read_result(options.table)))
+        return
+    sizes = QUICK_SIZES if options.quick else FULL_SIZES
+    wanted = {"rounds": options.rounds, "pipeline": options.messages}
+    sizes = sizes.model_copy(update={name: size for name, size in wanted.items() if size})
     databases = [options.only] if options.only else DATABASES
     # A quick run shows that each part works, not how fast; so it measures both databases at once.
     groups = [databases] if options.quick else [[database] for database in databases]
@@ -41,21 +48,23 @@ def main() -> None:
     started_at = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="sendtrace-bench-") as name:
         folder = Path(name)
-        result: dict[str, Any] = {
-            "version": FORMAT_VERSION,
-            "machine": environment.describe_machine(folder) | environment.read_versions(),
-            "workers": WORKER_COUNT,
-            "batch_size": DEFAULT_BATCH_SIZE,
-            "sizes": sizes,
-            "databases": [],
-        }
+        machine = environment.describe_machine(folder) | environment.read_versions()
+        measured: list[DatabaseResult] = []
         for figures in chain.from_iterable(
             measure_databases(group, folder, sizes) for group in groups
         ):
-            result["databases"].append(figures)
-            result["made_at"] = datetime.now(UTC).isoformat(timespec="seconds")
-            result["seconds"] = round(time.monotonic() - started_at, 1)
-            options.json.write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n")
+            measured.append(figures)
+            result = BenchmarkResult(
+                version=FORMAT_VERSION,
+                made_at=datetime.now(UTC).isoformat(timespec="seconds"),
+                seconds=round(time.monotonic() - started_at, 1),
+                machine=machine,
+                workers=WORKER_COUNT,
+                batch_size=DEFAULT_BATCH_SIZE,
+                sizes=sizes,
+                databases=measured,
+            )
+            options.json.write_text(result.model_dump_json(indent=2) + "\n")
     print(format_result(result))
 
 
@@ -78,19 +87,25 @@ def _parse_options() -> argparse.Namespace:
         default=Path("bench.json"),
         help="where to write the figures (bench.json)",
     )
+    parser.add_argument(
+        "--table",
+        type=Path,
+        metavar="FILE",
+        help="print the main figures of a file as the table of docs/benchmarks.md; measure nothing",
+    )
     parser.add_argument("--only", choices=DATABASES, help="measure on one kind of database")
     parser.add_argument(
         "--rounds",
         type=_parse_positive_int,
         metavar="N",
-        help="rounds whose medians are shown (3; 1 with --quick)",
+        help=f"rounds whose medians are shown ({FULL_SIZES.rounds}; 1 with --quick)",
     )
     parser.add_argument(
         "--messages",
         type=_parse_positive_int,
         metavar="N",
-        help=f"messages of each run in a round ({FULL_SIZES['pipeline']:,};"
-        f" {QUICK_SIZES['pipeline']:,} with --quick)",
+        help=f"messages of each run in a round ({FULL_SIZES.pipeline:,};"
+        f" {QUICK_SIZES.pipeline:,} with --quick)",
     )
     return parser.parse_args()
 
@@ -107,5 +122,8 @@ if __name__ == "__main__":
         main()
     except BenchmarkRunFailed as failure:
         sys.exit(f"benchmarks: {failure}")
+    except InvalidResult as error:
+        print(f"benchmarks: {error}", file=sys.stderr)
+        sys.exit(EXIT_INVALID_RESULT)
     except KeyboardInterrupt:
         sys.exit(EXIT_INTERRUPTED)

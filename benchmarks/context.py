@@ -2,50 +2,30 @@
 
 import sys
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypedDict
 
-from benchmarks.measures import Json, TableLine, format_line
+from benchmarks.meter import ROLES, Cost, Meter
+from benchmarks.results import Line, Sizes, Spread, Throughput
 
-
-class BenchmarkSizes(TypedDict):
-    """The size of each part, as it stands in bench.json."""
-
-    rounds: int
-    """Rounds of the pipeline and its variants; the medians are shown."""
-    pipeline: int
-    """Messages of each run in a round."""
-    single: int
-    """Messages of the run with one message a task."""
-    largest: int
-    """Messages of the largest run."""
-    judging: int
-    """Candidates."""
-    rollups: list[tuple[int, int]]
-    """New and old engagement events of each timing; the old events only become more."""
-    receipts: int
-    """Messages with a receipt."""
-    page_calls: int
-    """Calls of each page and API path."""
-
-
-FULL_SIZES = BenchmarkSizes(
-    rounds=3,
+FULL_SIZES = Sizes(
+    rounds=5,
     pipeline=200_000,
-    single=1_000,
+    single=300,
+    rate=15_000,
     largest=1_000_000,
     judging=100_000,
-    rollups=[(1_000_000, 1_000_000), (1_000_000, 10_000_000)],
-    receipts=1_000_000,
+    rollups=[(500_000, 500_000), (500_000, 5_000_000)],
+    receipts=400_000,
     page_calls=40,
 )
-QUICK_SIZES = BenchmarkSizes(
+QUICK_SIZES = Sizes(
     rounds=1,
     pipeline=6_000,
     single=10,
+    rate=2_000,
     largest=8_000,
     judging=2_000,
     rollups=[(2_000, 2_000), (2_000, 10_000)],
@@ -56,6 +36,12 @@ QUICK_SIZES = BenchmarkSizes(
 CAMPAIGN_ID = 1
 """The first campaign of a new database."""
 
+MAX_OTHER_CORES = 0.1
+"""Cores that other processes may use, those of the kernel included, before a figure is doubtful."""
+
+MIN_LOAD_SECONDS = 0.5
+"""Shorter measurements don't show the load: the machine counts its CPU time in steps of 10 ms."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class DatabaseBenchmark:
@@ -64,23 +50,69 @@ class DatabaseBenchmark:
     Attributes:
         folder: for temporary files.
         create_database: yields the URL of an empty database, which exists while the block runs.
-        figures: what was measured, as it stands in bench.json.
-        reports: timings of the report, on a smaller and on a larger run.
-        lines: lines of the table.
+        warnings: measurements beside which other processes used the machine.
     """
 
     database: str
-    sizes: BenchmarkSizes
+    sizes: Sizes
     folder: Path
     create_database: Callable[[], AbstractContextManager[str]]
-    figures: dict[str, Json] = field(default_factory=dict)
-    reports: list[Json] = field(default_factory=list)
-    lines: list[TableLine] = field(default_factory=list)
+    meter: Meter
+    throughputs: list[Throughput] = field(default_factory=list)
+    lines: list[Line] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
-    def add_line(self, line: TableLine) -> None:
+    @contextmanager
+    def measure(self, name: str, costs: list[Cost]) -> Iterator[None]:
+        """Add the cost of a block in this process to a list."""
+        with self.meter.measure(costs):
+            yield
+        self.check_load(name, costs[-1])
+
+    def check_load(self, name: str, cost: Cost) -> None:
+        """Warn if other processes used the machine during a measurement."""
+        if cost.seconds >= MIN_LOAD_SECONDS and cost.other_cores > MAX_OTHER_CORES:
+            self.warnings.append(f"{name}: other processes used {cost.other_cores:.2f} cores")
+            self.log(f"warning: {self.warnings[-1]}")
+
+    def add_throughput(self, name: str, messages: int, costs: Sequence[Cost]) -> list[float]:
+        """Add the throughput of one measurement or more, log it, and return its rates."""
+
+        def spread(values: Sequence[float | None]) -> Spread | None:
+            known = [value / messages for value in values if value is not None]
+            return Spread.of(known) if known else None
+
+        rates = [messages / cost.seconds for cost in costs]
+        roles = [role for role in ROLES if any(cost.cpu.get(role) for cost in costs)]
+        used = {role: [cost.cpu.get(role, 0.0) for cost in costs] for role in roles}
+        used["all"] = [sum(values) for values in zip(*used.values(), strict=True)]
+        self.throughputs.append(
+            Throughput(
+                name=name,
+                messages=messages,
+                rate=Spread.of(rates),
+                cpu={
+                    role: Spread.of([value / messages * 1e6 for value in values])
+                    for role, values in used.items()
+                },
+                wal=spread([cost.wal for cost in costs]),
+                commits=spread([cost.commits for cost in costs]),
+                dead_tuples=spread([cost.dead_tuples for cost in costs]),
+                other_cores=Spread.of([cost.other_cores for cost in costs]),
+            )
+        )
+        added = self.throughputs[-1]
+        self.log(
+            f"{name}: {added.rate.median:,.0f}/s, {added.cpu['all'].median:.1f} µs CPU a message"
+        )
+        return rates
+
+    def add_line(self, line: Line) -> None:
         """Add a line to the table, and log it."""
-        self.lines.append({"database": self.database, **line})
-        self.log("  ".join(str(cell) for cell in format_line(line).values() if cell))
+        self.lines.append(line)
+        median = "" if line.value is None else f"{line.value.median:,.2f}{line.unit}"
+        cells = (line.measure, line.figure, line.beside, median, line.wanted)
+        self.log("  ".join(cell for cell in cells if cell))
 
     def log(self, text: str) -> None:
         """Print progress to stderr, with the time and the database."""

@@ -4,6 +4,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from uuid import uuid4
@@ -20,21 +21,41 @@ from tracker.store.database import Database
 
 DATABASES = ("sqlite", "postgresql")
 
+POSTGRESQL_FOLDER = "pg"
+
+
+@dataclass(frozen=True)
+class DatabaseServer:
+    """Where databases of one kind are created.
+
+    Attributes:
+        create_database: yields the URL of an empty database, which exists while the block runs.
+        read_wal: returns the bytes of write-ahead log so far, on PostgreSQL.
+    """
+
+    create_database: Callable[[], AbstractContextManager[str]]
+    read_wal: Callable[[], float] | None = None
+
 
 @contextmanager
-def start_database(kind: str, folder: Path) -> Iterator[Callable[[], AbstractContextManager[str]]]:
-    """Yield a function that creates an empty database of a kind and yields its URL.
-
-    The PostgreSQL server runs while the block does, with its default settings.
-    """
+def start_server(kind: str, folder: Path) -> Iterator[DatabaseServer]:
+    """Start a server of a kind with its default settings; SQLite needs none."""
     if kind == "sqlite":
-        yield partial(_create_sqlite, folder)
+        yield DatabaseServer(partial(_create_sqlite, folder))
         return
-    server = get_server(folder / "pg", cleanup_mode="delete")
+    server = get_server(folder / POSTGRESQL_FOLDER, cleanup_mode="delete")
     try:
-        yield partial(_create_postgresql, server)
+        with psycopg.connect(server.get_uri(), autocommit=True) as connection:
+            yield DatabaseServer(
+                partial(_create_postgresql, server), partial(_read_wal, connection)
+            )
     finally:
         server.cleanup()
+
+
+def postmaster_file(folder: Path) -> Path:
+    """Return the file with the process id of the PostgreSQL server below a folder."""
+    return folder / POSTGRESQL_FOLDER / "postmaster.pid"
 
 
 @contextmanager
@@ -69,6 +90,29 @@ def _create_postgresql(server: PostgresServer) -> Iterator[str]:
         yield str(server.get_uri(name))
     finally:
         _administrate(server, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def _read_wal(connection: psycopg.Connection) -> float:
+    row = connection.execute("SELECT pg_current_wal_lsn() - '0/0'").fetchone()
+    assert row is not None
+    return float(row[0])
+
+
+def read_transaction_counts(url: str) -> tuple[int | None, int | None]:
+    """Return the commits and the dead tuples of a database so far; None on SQLite.
+
+    Vacuum doesn't lower the number of dead tuples: it is that of updated and deleted rows.
+    """
+    if not url.startswith("postgresql"):
+        return None, None
+    query = (
+        "SELECT xact_commit, (SELECT sum(n_tup_upd + n_tup_del) FROM pg_stat_user_tables)"
+        " FROM pg_stat_database WHERE datname = current_database()"
+    )
+    with psycopg.connect(url, autocommit=True) as connection:
+        row = connection.execute(query).fetchone()
+    assert row is not None
+    return int(row[0]), int(row[1])
 
 
 def _administrate(server: PostgresServer, *statements: str) -> None:

@@ -1,12 +1,11 @@
 """All checks of both steps, beside a loop that only loads the same candidates: one process."""
 
 import gc
-import time
 from dataclasses import replace
-from statistics import median
 
 from benchmarks.context import CAMPAIGN_ID, DatabaseBenchmark
-from benchmarks.measures import Measure
+from benchmarks.meter import Cost
+from benchmarks.results import Measure
 from simulator.cli.simulate import DEFAULT_BATCH_SIZE
 from tracker.clock import to_datetime
 from tracker.organizations import CouponSeries
@@ -18,7 +17,7 @@ from workers.checks.base import checks_of
 from workers.checks.judging import judge_candidates
 from workers.services.base import SqlServices
 
-JUDGING_TO_LOADING = Measure("judging ÷ loading candidates", at_least=1)
+JUDGING_TO_LOADING = Measure("judging ÷ loading candidates", "≥", 1)
 
 ROUNDS = 3
 
@@ -33,29 +32,30 @@ def measure_judging(bench: DatabaseBenchmark, database: Database) -> None:
     campaign = replace(
         campaign, requires=REQUIREMENTS, coupon_series=CouponSeries(name="any", active=True)
     )
-    count = min(bench.sizes["judging"], bench.sizes["pipeline"])
-    timings = [_time_round(database, campaign, count) for _ in range(1 + ROUNDS)][1:]
-    loading, judging = zip(*timings, strict=True)
-    loaded, judged = count / median(loading), count / median(judging)
-    bench.figures["judging"] = {"candidates": count, "loaded": loaded, "judged": judged}
+    count = min(bench.sizes.judging, bench.sizes.pipeline)
+    costs = [_measure_round(bench, database, campaign, count) for _ in range(1 + ROUNDS)][1:]
+    loading, judging = zip(*costs, strict=True)
+    loaded = bench.add_throughput("loading candidates", count, loading)
+    judged = bench.add_throughput("judging candidates", count, judging)
     bench.add_line(JUDGING_TO_LOADING.compare_rates(judged, loaded))
 
 
-def _time_round(database: Database, campaign: Campaign, count: int) -> tuple[float, float]:
-    """Return the seconds that loading and judging take."""
-    loading = judging = 0.0
+def _measure_round(
+    bench: DatabaseBenchmark, database: Database, campaign: Campaign, count: int
+) -> tuple[Cost, Cost]:
+    """Return the costs of loading and of judging candidates."""
+    loading: list[Cost] = []
+    judging: list[Cost] = []
     services, now = SqlServices("", database), campaign.clock.now()
     gc.collect()
     gc.freeze()
     for first in range(0, count, DEFAULT_BATCH_SIZE):
         numbers = range(first, min(first + DEFAULT_BATCH_SIZE, count))
         for step in CHECK_STEPS:
-            began = time.perf_counter()
-            gathered = load_candidates(database, campaign, numbers, step, services, now)
-            loaded = time.perf_counter()
-            verdicts = judge_candidates(gathered, checks_of(step), to_datetime(now))
-            judging += time.perf_counter() - loaded
-            loading += loaded - began
+            with bench.measure("loading candidates", loading):
+                gathered = load_candidates(database, campaign, numbers, step, services, now)
+            with bench.measure("judging candidates", judging):
+                verdicts = judge_candidates(gathered, checks_of(step), to_datetime(now))
             assert not verdicts.blocked, "a check that blocks spares the checks after it"
     gc.unfreeze()
-    return loading, judging
+    return Cost.total(loading), Cost.total(judging)

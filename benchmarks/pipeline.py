@@ -7,14 +7,19 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measures import Json
-from benchmarks.memory import Peaks, watch_memory
+import sqlalchemy as sa
+
+from benchmarks.context import DatabaseBenchmark
+from benchmarks.databases import open_tables, read_transaction_counts
+from benchmarks.meter import Cost
 from simulator.cli.simulate import DEFAULT_BATCH_SIZE
+from tracker.clock import to_seconds
+from tracker.store.schema.work import steps
 
 WORKER_COUNT = 2
 """Worker processes."""
@@ -22,7 +27,7 @@ WORKER_COUNT = 2
 SCENARIO = """\
 name = "benchmark"
 seed = 42
-faults = [{faults}]
+{keys}
 
 [[campaigns]]
 name = "benchmark-email"
@@ -43,83 +48,78 @@ class BenchmarkRunFailed(Exception):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PipelineMeasurement:
+class PipelineRun:
     """A finished run.
 
     Attributes:
-        seconds: from the run's first row to its last settled message.
+        cost: from the run's first step to its last; commits and dead tuples of the whole command.
         command_seconds: from the start of the command to its end; includes recording the customers
             and verifying the results.
-        peaks: peak memory of its processes, if they were watched.
+        peaks: peak memory of its processes in bytes, by role.
         faults: the faults that were injected, as the result has them.
     """
 
-    scenario: Path
     messages: int
-    batch_size: int
-    seconds: float
+    cost: Cost
     command_seconds: float
-    peaks: Peaks = field(default_factory=dict)
-    faults: Sequence[Mapping[str, Any]] = ()
-
-    @property
-    def throughput(self) -> float:
-        """Messages per second."""
-        return self.messages / self.seconds
-
-    def as_json(self) -> Json:
-        """Return the measurement as it stands in bench.json."""
-        return {
-            "messages": self.messages,
-            "batch_size": self.batch_size,
-            "seconds": self.seconds,
-            "command": self.command_seconds,
-            "peaks": self.peaks,
-            "faults": self.faults,
-        }
+    peaks: Mapping[str, int]
+    faults: Sequence[Mapping[str, Any]]
 
 
 def run_pipeline(
+    bench: DatabaseBenchmark,
     url: str,
-    folder: Path,
-    messages: int,
+    name: str,
     *options: str,
+    messages: int | None = None,
     batch_size: int = DEFAULT_BATCH_SIZE,
-    faults: str = "",
-    should_watch_memory: bool = False,
-) -> PipelineMeasurement:
+    keys: str = "",
+) -> PipelineRun:
     """Simulate a campaign into an empty database and return what was measured.
 
-    `options` are further options of `sendtrace simulate`, `faults` the scenario's, in TOML.
+    Args:
+        name: what warnings call the run.
+        options: further options of `sendtrace simulate`.
+        messages: by default, those of a run in a round.
+        keys: further keys of the scenario, as TOML.
 
     Raises:
         BenchmarkRunFailed: unless every message ended as predicted.
     """
-    scenario, result, log = (folder / f"run.{suffix}" for suffix in ("toml", "json", "log"))
-    scenario.write_text(SCENARIO.format(messages=messages, faults=faults))
+    messages = messages or bench.sizes.pipeline
+    scenario, result, log = (bench.folder / f"run.{suffix}" for suffix in ("toml", "json", "log"))
+    scenario.write_text(SCENARIO.format(messages=messages, keys=keys))
     arguments = ["simulate", str(scenario), "--database", url, "--json", str(result)]
     arguments += ["--workers", str(WORKER_COUNT), "--batch-size", str(batch_size)]
     started_at = time.monotonic()
     with (
         log.open("wb") as output,
-        start_command(folder, *arguments, *options, stdout=output, stderr=output) as process,
-        watch_memory(process.pid) if should_watch_memory else nullcontext(Peaks()) as peaks,
+        start_command(bench.folder, *arguments, *options, stdout=output, stderr=output) as process,
+        bench.meter.watch() as readings,
     ):
         code = process.wait()
     command_seconds = time.monotonic() - started_at
     if code:
         lines = log.read_text(errors="replace").splitlines()[-LOG_TAIL_LINES:]
         raise BenchmarkRunFailed("\n".join([f"run failed: exit code {code}", *lines]))
-    summary = json.loads(result.read_text())
-    return PipelineMeasurement(
-        scenario=scenario,
+    commits, dead_tuples = read_transaction_counts(url)
+    cost = readings.cost(*_read_span(url))
+    bench.check_load(name, cost)
+    return PipelineRun(
         messages=messages,
-        batch_size=batch_size,
-        seconds=float(summary["seconds"]),
+        cost=replace(cost, commits=commits, dead_tuples=dead_tuples),
         command_seconds=command_seconds,
-        peaks=peaks,
-        faults=summary["faults"],
+        peaks=readings.peaks,
+        faults=json.loads(result.read_text())["faults"],
     )
+
+
+def _read_span(url: str) -> tuple[float, float]:
+    """Return the Unix times of the first step's start and of the last step's end."""
+    query = sa.select(sa.func.min(steps.c.started_at), sa.func.max(steps.c.finished_at))
+    with open_tables(url) as database, database.read() as connection:
+        began_at, ended_at = connection.execute(query).one()
+    return float(to_seconds(began_at)), float(to_seconds(ended_at))
 
 
 @contextmanager

@@ -8,8 +8,9 @@ from sqlalchemy import Connection
 
 from benchmarks.context import CAMPAIGN_ID, DatabaseBenchmark
 from benchmarks.databases import open_tables, record_scenario
-from benchmarks.measures import Json, Measure
-from benchmarks.timing import time_call, time_in_turns
+from benchmarks.meter import Cost
+from benchmarks.results import Measure
+from benchmarks.timing import time_in_turns
 from simulator.cli.simulate import DEFAULT_BATCH_SIZE
 from tracker.clock import to_microseconds
 from tracker.record.catalog import Batch, Campaign
@@ -20,8 +21,7 @@ from tracker.status import Engagement, Status, Step
 from tracker.store.database import Database
 from tracker.store.schema.engagement import engagement_tallies, engagements
 
-EVENTS_RECORDED = Measure("events recorded")
-GROUP_BY_TO_ROLLUP = Measure("GROUP BY ÷ rollup", at_least=0.5)
+GROUP_BY_TO_ROLLUP = Measure("GROUP BY ÷ rollup", "≥", 0.5)
 
 TURNS = 3
 
@@ -49,11 +49,10 @@ def measure_rollups(bench: DatabaseBenchmark) -> None:
     """Measure recording and rollup of events; the old events are added to one database."""
     with bench.create_database() as url, open_tables(url) as database:
         [campaign] = record_scenario(database, bench.folder, SCENARIO)
-        recorded = _measure_recording(database, campaign)
-        bench.add_line(EVENTS_RECORDED.make_line(None, f"{recorded:,.0f}/s"))
-        timings: list[Json] = []
+        cost = _measure_recording(bench, database, campaign)
+        bench.add_throughput("events recorded", DEFAULT_BATCH_SIZE, [cost])
         days = 0
-        for new, old in bench.sizes["rollups"]:
+        for new, old in bench.sizes.rollups:
             with database.write() as connection:
                 for day in range(days, 1 + old // new):
                     _insert_opens(connection, day, new)
@@ -66,25 +65,15 @@ def measure_rollups(bench: DatabaseBenchmark) -> None:
                 TURNS,
                 prepare=partial(_forget_last_rollup, database),
             )
-            timings.append(
-                {
-                    "new": new,
-                    "old": old,
-                    "rollup": rollup,
-                    "group_by": group_by,
-                    "recorded": recorded,
-                }
-            )
             bench.add_line(
                 GROUP_BY_TO_ROLLUP.compare_seconds(
                     rollup, group_by, detail=f"{new:,} new of {new + old:,}"
                 )
             )
-    bench.figures["rollups"] = timings
 
 
-def _measure_recording(database: Database, campaign: Campaign) -> float:
-    """Return the events that a delivered batch records per second, and remove them."""
+def _measure_recording(bench: DatabaseBenchmark, database: Database, campaign: Campaign) -> Cost:
+    """Return the cost of recording an event of each message of a batch, and remove the events."""
     batch = enqueue_batch(
         database, campaign, batch=0, first=0, size=DEFAULT_BATCH_SIZE, author=AUTHOR
     )
@@ -96,16 +85,15 @@ def _measure_recording(database: Database, campaign: Campaign) -> float:
         for number in range(batch.size)
     ]
 
-    def record_all() -> None:
+    costs: list[Cost] = []
+    with bench.measure("events recorded", costs):
         for first in range(0, batch.size, EVENTS_PER_ENTRY):
             with open_entry(database, batch, Step.ENGAGE, AUTHOR, started_at=0) as written:
                 record_engagement(written, events[first : first + EVENTS_PER_ENTRY])
-
-    seconds = time_call(record_all)
     with database.write() as connection:
         connection.execute(sa.delete(engagements))
         connection.execute(sa.delete(engagement_tallies))
-    return batch.size / seconds
+    return costs[0]
 
 
 def _deliver(database: Database, batch: Batch) -> None:

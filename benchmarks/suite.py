@@ -1,33 +1,34 @@
-"""All parts of the benchmark, and its result as a table."""
+"""All parts of the benchmark, on one kind of database after the other."""
 
 import multiprocessing
+import os
 import signal
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-from benchmarks.context import FULL_SIZES, BenchmarkSizes, DatabaseBenchmark
-from benchmarks.databases import start_database
+from benchmarks.context import DatabaseBenchmark
+from benchmarks.databases import DATABASES, postmaster_file, start_server
 from benchmarks.largest import measure_largest_run
-from benchmarks.measures import format_line
+from benchmarks.meter import Meter
 from benchmarks.receipts import measure_receipts
+from benchmarks.results import DatabaseResult, Sizes
 from benchmarks.rollups import measure_rollups
-from benchmarks.throughput import measure_throughput
-from tracker.output.tables import RowFormat, format_rows
+from benchmarks.rounds import measure_rounds
 from tracker.store.database import connect
 
 
 def measure_databases(
-    databases: Sequence[str], folder: Path, sizes: BenchmarkSizes
-) -> Iterator[dict[str, Any]]:
+    databases: Sequence[str], folder: Path, sizes: Sizes
+) -> Iterator[DatabaseResult]:
     """Measure on kinds of database at once, each in a process of its own; yield their figures."""
     context = multiprocessing.get_context("spawn")
+    measure = partial(_measure_database, folder=folder, sizes=sizes, root=os.getpid())
     with ProcessPoolExecutor(len(databases), context, _accept_stop) as pool:
         try:
-            yield from pool.map(partial(_measure_database, folder=folder, sizes=sizes), databases)
+            yield from pool.map(measure, databases)
         except KeyboardInterrupt:
             for process in multiprocessing.active_children():
                 process.terminate()
@@ -40,37 +41,36 @@ def _accept_stop() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
-def _measure_database(database: str, folder: Path, sizes: BenchmarkSizes) -> dict[str, Any]:
-    """Measure all parts on one kind of database, one after the other."""
+def _measure_database(database: str, folder: Path, sizes: Sizes, root: int) -> DatabaseResult:
+    """Measure all parts on one kind of database, one after the other.
+
+    Args:
+        root: the process that started the benchmark.
+    """
     home = folder / database
     home.mkdir()
-    with start_database(database, home) as create_database:
-        bench = DatabaseBenchmark(
-            database=database, sizes=sizes, folder=home, create_database=create_database
+    with start_server(database, home) as server:
+        meter = Meter(
+            root=root,
+            postmasters=[postmaster_file(folder / name) for name in DATABASES],
+            measured_postmaster=postmaster_file(home),
+            read_wal=server.read_wal,
         )
-        with create_database() as url, closing(connect(url)) as opened:
-            bench.figures["settings"] = opened.read_durability_settings()
-        for measure in (measure_throughput, measure_largest_run, measure_receipts, measure_rollups):
+        bench = DatabaseBenchmark(
+            database=database,
+            sizes=sizes,
+            folder=home,
+            create_database=server.create_database,
+            meter=meter,
+        )
+        with server.create_database() as url, closing(connect(url)) as opened:
+            settings = opened.read_durability_settings()
+        for measure in (measure_rounds, measure_largest_run, measure_receipts, measure_rollups):
             measure(bench)
-    return {"database": database, **bench.figures, "reports": bench.reports, "lines": bench.lines}
-
-
-def format_result(result: Mapping[str, Any]) -> str:
-    """Return the table of a result, and the conditions that it was measured under."""
-    rows = [format_line(line) for measured in result["databases"] for line in measured["lines"]]
-    conditions = {"machine": result["machine"]}
-    conditions |= {measured["database"]: measured["settings"] for measured in result["databases"]}
-    notes = [f"measured in {result['seconds']:.0f} s; docs/benchmarks.md explains each line"]
-    if result["sizes"] != FULL_SIZES:
-        notes.append("smaller sizes than a full benchmark: these figures say little")
-    return "\n".join(
-        [
-            format_rows(rows, list(rows[0]), RowFormat.TABLE),
-            "",
-            *(
-                f"{name}: {', '.join(f'{key} {value}' for key, value in values.items())}"
-                for name, values in conditions.items()
-            ),
-            *notes,
-        ]
+    return DatabaseResult(
+        database=database,
+        settings=dict(settings),
+        throughputs=bench.throughputs,
+        lines=bench.lines,
+        warnings=bench.warnings,
     )

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable
-from statistics import median
 
 
 def time_call(work: Callable[[], object]) -> float:
@@ -17,8 +16,8 @@ def time_in_turns(
     second: Callable[[], object],
     turns: int,
     prepare: Callable[[], object] = lambda: None,
-) -> tuple[float, float]:
-    """Return the median seconds of two calls that take turns, after one turn that warms up.
+) -> tuple[list[float], list[float]]:
+    """Return the seconds of two calls that take turns, after one turn that warms up.
 
     `prepare` is called before each turn, outside the timing.
     """
@@ -27,4 +26,4 @@ def time_in_turns(
         prepare()
         timings.append((time_call(first), time_call(second)))
     ours, theirs = zip(*timings[1:], strict=True)
-    return median(ours), median(theirs)
+    return list(ours), list(theirs)

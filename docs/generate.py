@@ -1,9 +1,11 @@
 """Write the pages of the documentation that are generated from the code: `make docs`."""
 
+import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+from benchmarks.results import BenchmarkResult
 from docs.reference_audience import audience_reference
 from docs.reference_cli import cli_reference
 from docs.reference_scenario import scenario_reference
@@ -126,12 +128,20 @@ def _report_lines() -> Iterator[str]:
     yield "running again. The sweep of a stack completes the queued messages of an abandoned run."
 
 
+def bench_schema() -> str:
+    """Return docs/bench.schema.json."""
+    schema = BenchmarkResult.model_json_schema()
+    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+    return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
+
+
 GENERATED_PAGES: Mapping[str, Callable[[], str]] = {
     "lifecycle.md": lifecycle_page,
     "report.md": report_page,
     "cli.md": cli_reference,
     "scenario.md": scenario_reference,
     "scenario.schema.json": scenario_schema,
+    "bench.schema.json": bench_schema,
     "audience-file.md": audience_reference,
     "api.md": api_reference,
     "metrics.md": metrics_reference,
