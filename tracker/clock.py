@@ -88,6 +88,10 @@ class Clock(Protocol):
         """Return the current instant."""
         ...
 
+    def at(self, real: Instant) -> Instant:
+        """Return the instant that it shows at an instant of real time."""
+        ...
+
 
 @dataclass(frozen=True)
 class SystemClock:
@@ -96,6 +100,10 @@ class SystemClock:
     def now(self) -> Instant:
         """Return the current instant."""
         return time.time_ns() // 1000
+
+    def at(self, real: Instant) -> Instant:
+        """Return the instant itself."""
+        return real
 
 
 @dataclass(frozen=True)
@@ -116,8 +124,11 @@ class ScaledClock:
 
     def now(self) -> Instant:
         """Return the current instant of the run."""
-        elapsed = SystemClock().now() - self.real_start
-        return self.start + self.ahead + int(elapsed * self.speed)
+        return self.at(SystemClock().now())
+
+    def at(self, real: Instant) -> Instant:
+        """Return the instant of the run at an instant of real time."""
+        return self.start + self.ahead + int((real - self.real_start) * self.speed)
 
 
 def make_clock(

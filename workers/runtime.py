@@ -13,7 +13,7 @@ from tracker.record.catalog import Batch, Campaign, load_batch
 from tracker.settings import load_settings
 from tracker.store.database import Database, connect
 from tracker.store.migrate import migrate
-from workers.gateways.base import Gateway
+from workers.gateways.base import Gateway, load_gateway_kind
 from workers.gateways.safety import open_gateway
 from workers.gateways.throttle import RateLimit, SharedThrottle, Throttle, UnlimitedThrottle
 from workers.services.base import Services, load_services_factory
@@ -73,7 +73,11 @@ class Resources:
             return UnlimitedThrottle()
         # A gateway's id is unique in its database only, and one broker may serve several databases.
         name = f"{campaign.really_started_at}:{campaign.gateway_id}"
-        limit = RateLimit(rate=campaign.gateway_rate, speed=campaign.speed)
+        limit = RateLimit(
+            rate=campaign.gateway_rate,
+            speed=campaign.speed,
+            is_scheduled=load_gateway_kind(campaign.gateway_kind).keeps_to_instants,
+        )
         return self._open_once((name, limit), lambda: SharedThrottle(self.broker, name, limit))
 
     def _open_once(self, key: object, make: Callable[[], T]) -> T:

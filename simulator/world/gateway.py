@@ -76,6 +76,7 @@ class SimulatedGateway:
     """A gateway all of whose answers follow from the seed."""
 
     network = False
+    keeps_to_instants = True
 
     def __init__(self, settings: str, database: Database) -> None:
         self._settings = SimulatedGatewaySettings.model_validate_json(settings)
@@ -83,20 +84,23 @@ class SimulatedGateway:
         migrate_simulator_tables(database)
 
     def submit(self, submission: Submission, now: Instant) -> SubmissionResult:
-        """Accept all messages except those that are rejected for now.
+        """Accept all messages except those that are rejected for now, at once or at given instants.
 
         A message that was accepted before keeps its instant of acceptance, outcome and receipts.
         """
         campaign = submission.campaign
         self._raise_if_unavailable(campaign, now)
         plan = self._plan_submission(submission, now)
-        result = ledger.record_acceptance(self._database, plan, now)
-        if not result.accepted_before and not result.rejected:
-            return SubmissionResult({now: submission.numbers})
+        result = ledger.record_acceptance(self._database, plan)
+        instants = submission.accept_at
+        if instants is None:
+            if not result.accepted_before and not result.rejected:
+                return SubmissionResult({now: submission.numbers})
+            instants = [now] * len(submission.numbers)
         accepted: defaultdict[Instant, list[int]] = defaultdict(list)
-        for number in submission.numbers:
+        for number, at in zip(submission.numbers, instants, strict=True):
             if number not in result.rejected:
-                accepted[result.accepted_before.get(number, now)].append(number)
+                accepted[result.accepted_before.get(number, at)].append(number)
         delay = REJECTION_RETRY_DELAY / campaign.speed if result.rejected else timedelta()
         return SubmissionResult(accepted, delay=delay)
 
@@ -216,10 +220,13 @@ class SimulatedGateway:
             behaviour, seed, campaign.name, attempt, first, len(forced)
         )
         latencies = responses.latencies
+        accepted_at = np.full(len(numbers), now)
+        if submission.accept_at is not None:
+            accepted_at = np.asarray(submission.accept_at, np.int64)
         slow = behaviour.slow
         if slow is not None and slow.contains(to_timedelta(now - campaign.started_at)):
             latencies = np.minimum(latencies * slow.factor, MAX_LATENCY_US).astype(np.int64)
-        due_at = latencies + now
+        due_at = latencies + accepted_at
         notices: tuple[ledger.Notice, ...] = ()
         if behaviour.receipts.has_faults:
             is_last_attempt = attempt >= campaign.attempts
@@ -228,6 +235,7 @@ class SimulatedGateway:
             campaign_id=campaign.id,
             attempt=attempt,
             numbers=submission.numbers,
+            accepted_at=now if submission.accept_at is None else submission.accept_at,
             outcomes=responses.outcomes.tolist(),
             due_at=np.where(responses.lost, ledger.NEVER_DUE, due_at).tolist(),
             rejections=rejections[positions].tolist(),

@@ -44,7 +44,8 @@ class SubmissionPlan:
     """Messages of a campaign on one attempt, and what the gateway decides about each.
 
     Attributes:
-        numbers: numbers of the messages. The next three sequences are in the same order.
+        numbers: numbers of the messages. The sequences are in the same order.
+        accepted_at: when they are accepted: one instant for all, or one for each.
         outcomes: codes of `Status`.
         due_at: instants of the receipts; NEVER_DUE if the receipt is lost.
         rejections: times that the gateway rejects each message before it accepts it.
@@ -55,6 +56,7 @@ class SubmissionPlan:
     campaign_id: int
     attempt: int
     numbers: Sequence[int]
+    accepted_at: Instant | Sequence[Instant]
     outcomes: Sequence[int]
     due_at: Sequence[Instant]
     rejections: Sequence[int]
@@ -74,16 +76,16 @@ class AcceptanceResult(NamedTuple):
     rejected: AbstractSet[int]
 
 
-def record_acceptance(database: Database, plan: SubmissionPlan, at: Instant) -> AcceptanceResult:
+def record_acceptance(database: Database, plan: SubmissionPlan) -> AcceptanceResult:
     """Record the acceptance of a submission's messages, except those that the result names."""
     try:
-        return _record_acceptance(database, plan, at)
+        return _record_acceptance(database, plan)
     except IntegrityError:
         # Another worker submitted the same messages at the same time. Its rows are visible now.
-        return _record_acceptance(database, plan, at)
+        return _record_acceptance(database, plan)
 
 
-def _record_acceptance(database: Database, plan: SubmissionPlan, at: Instant) -> AcceptanceResult:
+def _record_acceptance(database: Database, plan: SubmissionPlan) -> AcceptanceResult:
     # A lookup and a plain INSERT: on PostgreSQL an INSERT with ON CONFLICT costs almost twice as
     # much, and conflicts are rare.
     is_submitted = _match_submission(database, acceptances, plan)
@@ -104,7 +106,7 @@ def _record_acceptance(database: Database, plan: SubmissionPlan, at: Instant) ->
             position for position, number in enumerate(plan.numbers) if number not in excluded
         ]
         if positions:
-            _insert_acceptances(database, connection, plan, positions, at)
+            _insert_acceptances(database, connection, plan, positions)
         _insert_rows(database, connection, notices, plan, plan.notices, excluded)
         _insert_rows(database, connection, forced_outcomes, plan, plan.forced_outcomes, excluded)
     return AcceptanceResult(accepted_before, rejected)
@@ -125,18 +127,21 @@ def _insert_acceptances(
     connection: Connection,
     plan: SubmissionPlan,
     positions: Sequence[int],
-    at: Instant,
 ) -> None:
+    at = plan.accepted_at
     if len(positions) < len(plan.numbers):
+        if not isinstance(at, int):
+            at = [at[position] for position in positions]
         plan = replace(
             plan,
             numbers=[plan.numbers[position] for position in positions],
             outcomes=[plan.outcomes[position] for position in positions],
             due_at=[plan.due_at[position] for position in positions],
         )
-    rows = database.table_from_columns(
-        number=plan.numbers, outcome=plan.outcomes, due_at=plan.due_at
-    )
+    columns = {"number": plan.numbers, "outcome": plan.outcomes, "due_at": plan.due_at}
+    if not isinstance(at, int):
+        columns["at"] = at
+    rows = database.table_from_columns(**columns)
     connection.execute(
         sa.insert(acceptances).from_select(
             ("campaign_id", "number", "attempt", "accepted_at", "outcome", "due_at"),
@@ -144,7 +149,7 @@ def _insert_acceptances(
                 sa.literal(plan.campaign_id, Integer),
                 rows.c.number,
                 sa.literal(plan.attempt, SmallInteger),
-                sa.literal(at, BigInteger),
+                sa.literal(at, BigInteger) if isinstance(at, int) else rows.c.at,
                 rows.c.outcome,
                 sa.func.nullif(rows.c.due_at, NEVER_DUE),
             ),

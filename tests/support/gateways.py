@@ -81,10 +81,12 @@ def submit(
 class FixedThrottle:
     """A throttle that grants the same number of messages each time."""
 
+    is_scheduled = False
+
     def __init__(self, granted: int) -> None:
         self._granted = granted
 
-    def acquire(self, _batch: Batch, wanted: int) -> Grant:
+    def acquire(self, _batch: Batch, wanted: int, _ready_at: Instant | None = None) -> Grant:
         return Grant(min(self._granted, wanted))
 
 

@@ -44,12 +44,15 @@ class Submission:
     Attributes:
         attempt: the attempt, from 1.
         recipients: email addresses or E.164 numbers, in the order of `numbers`.
+        accept_at: past instants at which the gateway's rate allows the acceptance of the messages,
+            in the order of `numbers`; None for now. Only for a gateway that keeps to them.
     """
 
     campaign: Campaign
     attempt: int
     numbers: Sequence[int]
     recipients: Sequence[str]
+    accept_at: Sequence[Instant] | None = None
 
     def split(self, place: int) -> tuple["Submission", "Submission"]:
         """Return a submission of the first `place` messages, and one of the others."""
@@ -212,6 +215,16 @@ class DeclaresNetwork(Protocol):
 
 
 @runtime_checkable
+class KeepsToInstants(Protocol):
+    """A gateway factory that states whether its gateway keeps to `Submission.accept_at`.
+
+    A simulated gateway can. One that sends messages accepts each when it sends it.
+    """
+
+    keeps_to_instants: bool
+
+
+@runtime_checkable
 class DeclaresChannels(Protocol):
     """A gateway factory that states which channels its gateway serves."""
 
@@ -226,11 +239,13 @@ class GatewayKind:
         reaches_people: whether it sends to people outside; True unless the factory has an
             attribute `network` that is False.
         channels: the channels that it serves; all unless the factory has an attribute `channels`.
+        keeps_to_instants: whether it accepts each message at the instant that its rate allows.
     """
 
     factory: GatewayFactory
     reaches_people: bool
     channels: frozenset[Channel]
+    keeps_to_instants: bool
 
 
 @cache
@@ -249,4 +264,5 @@ def load_gateway_kind(name: str) -> GatewayKind:
         factory=factory,
         reaches_people=not isinstance(factory, DeclaresNetwork) or factory.network,
         channels=served,
+        keeps_to_instants=isinstance(factory, KeepsToInstants) and factory.keeps_to_instants,
     )

@@ -1,5 +1,7 @@
 -- Grant a batch permission to submit messages to a gateway, within the gateway's rate.
 --
+-- A grant is an interval of the gateway's time: one `interval` for each message. Grants never overlap.
+--
 -- KEYS[1]  hash   granted_until: end of the gateway's time that has been granted
 --                 rebooked_until: end of the time for which batches that came too early are rebooked
 -- KEYS[2]  zset   queue: the waiting batches, by the instant of their turn
@@ -18,20 +20,23 @@
 -- ARGV[10] probe_interval: time between two requests of all waiting batches together
 -- ARGV[11] max_delay: longest delay of a batch
 -- ARGV[12] ttl: time without a request after which the state expires
+-- ARGV[13] head_start: time that is granted at once if there is no state
+-- ARGV[14] waited: how long the messages have been waiting; the interval can't begin before that
 --
--- Returns the number of messages granted and the time to wait before the next request. Instants and
--- times are in microseconds. Instants are read from the broker's clock, the same for all workers.
+-- Returns the number of messages granted, the time to wait before the next request, and the instant
+-- at which the granted interval begins. Instants and times are in microseconds. Instants are read from the broker's clock, the same for all workers.
 
 local state, queue, grants, rebooked = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local requester = ARGV[1]
 local argument = {}
-for index = 2, 12 do
+for index = 2, 14 do
     argument[index] = tonumber(ARGV[index])
 end
 local wanted, interval, turn = argument[2], argument[3], argument[4]
 local window, limit, catch_up = argument[5], argument[6], argument[7]
 local grace, retry_delay, probe_interval = argument[8], argument[9], argument[10]
 local max_delay, ttl = argument[11], argument[12]
+local head_start, waited = argument[13], argument[14]
 
 -- tostring() keeps 14 digits, and an instant has 16.
 local function exact(number)
@@ -77,7 +82,8 @@ local is_contended = redis.call('ZCARD', queue) > 0
 local saved = is_contended and math.max(catch_up, 2 * turn * interval) or turn * interval
 local granted_until, rebooked_until =
     unpack(redis.call('HMGET', state, 'granted_until', 'rebooked_until'))
-granted_until = math.max(tonumber(granted_until or 0), now - saved)
+local known_until = tonumber(granted_until) or now - head_start
+granted_until = math.max(known_until, now - math.min(saved, waited))
 rebooked_until = tonumber(rebooked_until or 0)
 
 -- Messages, with fractions, that the ungranted time allows. Rounding may have cost half a microsecond.
@@ -114,6 +120,7 @@ end
 local others = belongs_to_others()
 local granted = math.min(wanted, math.ceil(1.5 * turn), room, math.max(by_turn(), free() - others))
 granted = math.max(0, math.floor(granted))
+local granted_from = granted_until
 if granted > 0 then
     granted_until = granted_until + granted * interval
     room = room - granted
@@ -180,8 +187,12 @@ else
     end
 end
 
+if granted == 0 then
+    -- Time before these messages were ready may still be granted to others.
+    granted_until = known_until
+end
 redis.call('HSET', state, 'granted_until', exact(granted_until), 'rebooked_until', exact(rebooked_until))
 for _, key in ipairs(KEYS) do
     redis.call('PEXPIRE', key, math.ceil(ttl / 1000))
 end
-return {granted, math.ceil(delay)}
+return {granted, math.ceil(delay), exact(granted_from)}

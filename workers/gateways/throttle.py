@@ -9,7 +9,14 @@ from typing import Protocol
 
 from redis import Redis
 
-from tracker.clock import MICROSECONDS_PER_SECOND, to_microseconds, to_timedelta
+from tracker.clock import (
+    MICROSECONDS_PER_SECOND,
+    Clock,
+    Instant,
+    SystemClock,
+    to_microseconds,
+    to_timedelta,
+)
 from tracker.record.catalog import Batch
 
 REDIS_KEY = "sendtrace:rate:{name}:{part}"
@@ -19,7 +26,8 @@ KEY_PARTS = ("state", "queue", "grants", "rebooked")
 
 TURN_SHARE = 0.07
 """Share of a window's messages that one turn may submit: about fifteen turns a window, plus a few
-requests that come too early. A grant is at most one and a half turns, to catch up."""
+requests that come too early. A grant is at most one and a half turns, to catch up. A turn of a
+gateway that keeps to the instants of a grant has a whole window's messages."""
 
 EXCESS_SHARE = 0.06
 """Share by which a window may exceed the rate, to make up for late tasks. With the messages that
@@ -36,6 +44,13 @@ precision of a worker's timers (`worker_timer_precision`), so tasks rarely come 
 MAX_CATCH_UP_WINDOWS = 0.5
 """Windows of unused time that are made up for, if batches were waiting."""
 
+MAX_SCHEDULED_CATCH_UP_WINDOWS = 5
+"""The same for a gateway that keeps to the instants of a grant. More can't exceed the rate there,
+so this only limits how far in the past an acceptance lies when it is recorded."""
+
+UNBOUNDED = 2**53
+"""More messages than any window has; a float holds all whole numbers up to it."""
+
 TURN_GRACE = timedelta(milliseconds=250)
 """How long other batches leave a late task its share. Worker timers alone are up to 100 ms late
 (`worker_timer_precision`)."""
@@ -45,6 +60,9 @@ MIN_RETRY_DELAY = timedelta(milliseconds=50)
 
 PROBE_INTERVAL = timedelta(milliseconds=200)
 """How often, if turns are rarer, one of the waiting batches requests the share of dead tasks."""
+
+SCHEDULED_PROBE_INTERVAL = timedelta(seconds=1)
+"""The same for a gateway that keeps to the instants of a grant; it makes up for more."""
 
 MAX_DELAY = timedelta(minutes=1)
 """Longest delay of a batch. It is well below the broker's visibility timeout, after which the
@@ -59,24 +77,56 @@ ROUNDING_TOLERANCE = 1e-9
 
 @dataclass(frozen=True)
 class Grant:
-    """A permission to submit some messages now, and to ask again after `delay` of real time."""
+    """A permission to submit some messages now, and to ask again after `delay` of real time.
+
+    Attributes:
+        starts_at: real instant at which the granted interval begins, if the gateway accepts each
+            message at its own instant. The interval ends now at the latest.
+        interval: real microseconds between two of these instants.
+    """
 
     messages: int
     delay: timedelta = timedelta()
+    starts_at: float | None = None
+    interval: float = 0.0
+
+    def schedule(self, clock: Clock) -> list[Instant] | None:
+        """Return the instant of each message on a run's clock; None if each is accepted now.
+
+        No instant is in the future, even if the broker's clock is ahead of this computer's.
+        """
+        if self.starts_at is None:
+            return None
+        ends_at = int(self.starts_at + self.messages * self.interval)
+        starts_at = self.starts_at - max(0, ends_at - SystemClock().now())
+        return [
+            clock.at(int(starts_at + place * self.interval))
+            for place in range(1, self.messages + 1)
+        ]
 
 
 class Throttle(Protocol):
     """A limit of the rate at which batches submit messages to a gateway."""
 
-    def acquire(self, batch: Batch, wanted: int, /) -> Grant:
-        """Request permission to submit up to `wanted` messages of a batch."""
+    @property
+    def is_scheduled(self) -> bool:
+        """Whether its grants have an instant for each message."""
+        ...
+
+    def acquire(self, batch: Batch, wanted: int, ready_at: Instant | None = None, /) -> Grant:
+        """Request permission to submit up to `wanted` messages of a batch.
+
+        The messages can't be accepted before `ready_at`, an instant of the run's clock.
+        """
         ...
 
 
 class UnlimitedThrottle:
     """A throttle that grants every request in full."""
 
-    def acquire(self, _batch: Batch, wanted: int) -> Grant:
+    is_scheduled = False
+
+    def acquire(self, _batch: Batch, wanted: int, _ready_at: Instant | None = None) -> Grant:
         """Return a grant of all wanted messages."""
         return Grant(wanted)
 
@@ -92,10 +142,13 @@ class RateLimit:
     Attributes:
         rate: messages per simulated second.
         speed: simulated seconds per real second.
+        is_scheduled: whether the gateway accepts each message at an instant of the grant. Then no
+            window can exceed the rate, so turns are longer and nothing else bounds a window.
     """
 
     rate: int
     speed: float = 1.0
+    is_scheduled: bool = False
 
     @property
     def window_seconds(self) -> float:
@@ -120,6 +173,8 @@ class RateLimit:
     @property
     def window_limit(self) -> int:
         """The most messages that a window may have."""
+        if self.is_scheduled:
+            return UNBOUNDED
         return max(1, floor(self.messages_per_window + self.allowed_excess + ROUNDING_TOLERANCE))
 
     @property
@@ -138,22 +193,29 @@ class RateLimit:
     @property
     def messages_per_turn(self) -> int:
         """The messages that one turn may submit."""
-        return max(1, ceil(TURN_SHARE * self.messages_per_window))
+        share = 1 if self.is_scheduled else TURN_SHARE
+        return max(1, ceil(share * self.messages_per_window))
 
     @cached_property
     def script_arguments(self) -> tuple[float, ...]:
-        """The arguments of throttle.lua from ARGV[3] on."""
+        """The arguments of throttle.lua from ARGV[5] to ARGV[13]."""
+        window = self.window_seconds * MICROSECONDS_PER_SECOND
+        catch_up, probe_interval = MAX_CATCH_UP_WINDOWS, PROBE_INTERVAL
+        head_start = self.messages_per_turn * self.interval_microseconds
+        if self.is_scheduled:
+            # What was granted before the broker lost its memory lies in the past.
+            catch_up, probe_interval = MAX_SCHEDULED_CATCH_UP_WINDOWS, SCHEDULED_PROBE_INTERVAL
+            head_start = 0
         return (
-            self.interval_microseconds,
-            self.messages_per_turn,
             self.window_microseconds,
             self.window_limit,
-            self.window_seconds * MAX_CATCH_UP_WINDOWS * MICROSECONDS_PER_SECOND,
+            window * catch_up,
             to_microseconds(TURN_GRACE),
             to_microseconds(MIN_RETRY_DELAY),
-            to_microseconds(PROBE_INTERVAL),
+            to_microseconds(probe_interval),
             to_microseconds(MAX_DELAY),
-            max(to_microseconds(STATE_TTL), 10 * self.window_seconds * MICROSECONDS_PER_SECOND),
+            max(to_microseconds(STATE_TTL), 10 * window),
+            head_start,
         )
 
 
@@ -166,30 +228,47 @@ class SharedThrottle:
     window the average is about 0.93 of the rate. The grants of the last window are kept as well;
     they bound every window, however much there is to catch up with.
 
+    A gateway that keeps to the instants of a grant accepts its messages one interval apart. Grants
+    never overlap, so no window exceeds the rate, and a grant may be a second long. It covers time
+    that has passed, so nothing is accepted in the future, and a dead task takes no time with it.
+
     A batch that gets less than it wanted has a turn in a queue. The turns are as far apart as the
-    gateway needs for the messages of one turn. So about twenty tasks a second run, however many
-    batches wait. A turn is not a reservation: other batches get the share of a batch that doesn't
-    come.
+    gateway needs for the messages of one turn. So about twenty tasks a second run, or two if the
+    gateway keeps to instants, however many batches wait. A turn is not a reservation: other
+    batches get the share of a batch that doesn't come.
 
     If the broker loses its memory, all batches start again with one turn. The window around that
-    instant may exceed the rate by one turn.
+    instant may exceed the rate by one turn, unless the gateway keeps to instants.
     """
 
     def __init__(self, client: Redis, name: str, rate_limit: RateLimit) -> None:
         """Create the throttle of a gateway; `name` is unique among all users of the broker."""
         self._keys = [REDIS_KEY.format(name=name, part=part) for part in KEY_PARTS]
         self._rate_limit = rate_limit
+        self.is_scheduled = rate_limit.is_scheduled
         # A registered script loads itself again if the broker has forgotten it.
         self._script = client.register_script(
             Path(__file__).with_suffix(".lua").read_text(encoding="utf-8")
         )
 
-    def acquire(self, batch: Batch, wanted: int) -> Grant:
+    def acquire(self, batch: Batch, wanted: int, ready_at: Instant | None = None) -> Grant:
         """Request permission to submit messages; may raise `redis.exceptions.RedisError`."""
         if wanted <= 0:
             return Grant(0)
-        requester = f"{batch.campaign.id}:{batch.batch}"
-        granted, delay_microseconds = self._script(
-            keys=self._keys, args=[requester, wanted, *self._rate_limit.script_arguments]
+        limit, campaign = self._rate_limit, batch.campaign
+        waited = float(UNBOUNDED)
+        if limit.is_scheduled and ready_at is not None:
+            waited = max(0.0, (campaign.clock.now() - ready_at) / campaign.speed)
+        turn = limit.messages_per_turn
+        if limit.is_scheduled:
+            turn = min(turn, batch.size)
+        requester = f"{campaign.id}:{batch.batch}"
+        interval = limit.interval_microseconds
+        granted, delay_microseconds, starts_at = self._script(
+            keys=self._keys,
+            args=[requester, wanted, interval, turn, *limit.script_arguments, waited],
         )
-        return Grant(int(granted), to_timedelta(int(delay_microseconds)))
+        delay = to_timedelta(int(delay_microseconds))
+        if limit.is_scheduled:
+            return Grant(int(granted), delay, float(starts_at), interval)
+        return Grant(int(granted), delay)

@@ -8,7 +8,9 @@ import random
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
+from typing import NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
@@ -17,6 +19,7 @@ from tracker.clock import Instant
 from tracker.queries.next_step import NextStep, next_step_while_throttled
 from tracker.queries.retries import retry_pause, soft_bounce_time
 from tracker.record import allowance, engagement, inbound
+from tracker.record.arrivals import read_latest_arrival
 from tracker.record.catalog import Batch, Campaign
 from tracker.record.details import TransitionDetail
 from tracker.record.due import DueKind, mark_due, read_due_times, replace_due_time
@@ -58,12 +61,14 @@ def submit(context: StepContext, gateway: Gateway, throttle: Throttle) -> NextSt
     Raises `GatewayUnavailable` if nothing was accepted.
     """
     started_at = context.now()
-    submissions = _load_submissions(context)
-    wanted = sum(len(submission.numbers) for _, submission in submissions)
+    waiting = _find_waiting(context, throttle)
+    wanted = waiting.messages
     if not wanted:
         return None
-    grant = throttle.acquire(context.batch, wanted)
-    moves, receipts, delay, failed = _submit_granted(context, gateway, submissions, grant)
+    grant = throttle.acquire(context.batch, wanted, waiting.ready_at)
+    # A gateway without a schedule may refuse messages, and is offered others instead.
+    submissions = _load_submissions(context, waiting, grant.messages if grant.starts_at else wanted)
+    moves, receipts, delay, failed = _submit_granted(context, gateway, submissions, grant, wanted)
     if moves or failed:
         with context.entry(Step.SUBMIT, started_at=started_at) as written:
             for move in moves:
@@ -99,21 +104,21 @@ def _submit_granted(
     gateway: Gateway,
     submissions: Sequence[tuple[State, Submission]],
     grant: Grant,
+    wanted: int,
 ) -> tuple[list[Move], list[Receipt], timedelta, dict[int, str]]:
-    """Submit as many messages as are granted.
+    """Submit as many messages as are granted, out of those that the batch wants to submit.
 
     Returns:
         The moves of accepted messages, receipts that came at once, the time until the gateway
         accepts more, and the errors of messages that couldn't be made.
     """
     began = time.monotonic()
-    wanted = sum(len(submission.numbers) for _, submission in submissions)
     delay = grant.delay
     moves: list[Move] = []
     receipts: list[Receipt] = []
     failed: dict[int, str] = {}
     refusals = Refusals(context)
-    offers = _Offers(submissions, grant.messages)
+    offers = _Offers(submissions, grant.messages, grant.schedule(context.campaign.clock))
     for source, submission in offers:
         if time.monotonic() - began > MAX_SUBMIT_SECONDS or refusals.is_gateway_refusing:
             break
@@ -161,10 +166,17 @@ class _Offers:
     """The first messages of some submissions, as many as a limit allows.
 
     The limit may be raised while they are offered, since a refused message uses none of the rate.
+    Each message is offered with its instant, if there is a schedule.
     """
 
-    def __init__(self, submissions: Sequence[tuple[State, Submission]], limit: int) -> None:
+    def __init__(
+        self,
+        submissions: Sequence[tuple[State, Submission]],
+        limit: int,
+        schedule: Sequence[Instant] | None,
+    ) -> None:
         self._submissions = submissions
+        self._schedule = schedule
         self.limit = limit
 
     def __iter__(self) -> Iterator[tuple[State, Submission]]:
@@ -173,26 +185,66 @@ class _Offers:
             while rest.numbers and self.limit > 0:
                 offered, rest = rest.split(self.limit)
                 self.limit -= len(offered.numbers)
-                yield source, offered
+                yield source, replace(offered, accept_at=self._schedule)
 
 
-def _load_submissions(context: StepContext) -> list[tuple[State, Submission]]:
-    """Return the messages to offer to the gateway, by the state that they are in."""
+class _Waiting(NamedTuple):
+    """Messages of a batch that wait for submission.
+
+    Attributes:
+        messages: how many.
+        ready_at: since when all of them have been waiting; None if that doesn't matter.
+        condition: selects them among the batch's messages.
+    """
+
+    messages: int
+    ready_at: Instant | None
+    condition: sa.ColumnElement[bool]
+
+
+def _find_waiting(context: StepContext, throttle: Throttle) -> _Waiting:
+    """Return the messages to submit.
+
+    With a schedule, messages on their first attempt go before those that are submitted again: a
+    message can't be accepted before it was ready, and the latter became ready only lately.
+    """
+    campaign = context.campaign
+    is_new = messages.c.status == Status.ABOUT_TO_BE_SENT
+    is_due_again = sa.and_(
+        messages.c.status == Status.SOFT_BOUNCED,
+        messages.c.attempt < campaign.attempts,
+        _is_retry_due(campaign),
+    )
+    is_in_batch = is_of_message_in(messages, context.batch)
+    count = sa.func.count()
+    with context.database.read() as connection:
+        if not throttle.is_scheduled:
+            is_waiting = sa.or_(is_new, is_due_again)
+            waiting = connection.scalar(sa.select(count).where(is_in_batch, is_waiting))
+            return _Waiting(waiting or 0, None, is_waiting)
+        new = connection.scalar(sa.select(count).where(is_in_batch, is_new))
+        if new:
+            numbers = range(context.batch.first, context.batch.last + 1)
+            ready_at = read_latest_arrival(
+                connection, campaign.id, Status.ABOUT_TO_BE_SENT, 0, numbers
+            )
+            return _Waiting(new, ready_at, is_new)
+        latest = sa.func.max(soft_bounce_time() + retry_pause(campaign))
+        again = connection.execute(sa.select(count, latest).where(is_in_batch, is_due_again)).one()
+        return _Waiting(*again, is_due_again)
+
+
+def _load_submissions(
+    context: StepContext, waiting: _Waiting, limit: int
+) -> list[tuple[State, Submission]]:
+    """Return the first waiting messages to offer to the gateway, by the state that they are in."""
     campaign = context.campaign
     recipient = customers.c.email if campaign.channel is Channel.EMAIL else customers.c.mobile_e164
-    waiting = sa.select(messages.c.status, messages.c.attempt, messages.c.number).where(
-        is_of_message_in(messages, context.batch),
-        sa.or_(
-            messages.c.status == Status.ABOUT_TO_BE_SENT,
-            sa.and_(
-                messages.c.status == Status.SOFT_BOUNCED,
-                messages.c.attempt < campaign.attempts,
-                _is_retry_due(campaign),
-            ),
-        ),
+    query = sa.select(messages.c.status, messages.c.attempt, messages.c.number).where(
+        is_of_message_in(messages, context.batch), waiting.condition
     )
     with context.database.read() as connection:
-        rows = connection.execute(waiting.order_by(messages.c.number)).all()
+        rows = connection.execute(query.order_by(messages.c.number).limit(limit)).all()
         recipients = connection.scalars(
             sa.select(recipient)
             .where(

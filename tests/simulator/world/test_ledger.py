@@ -45,11 +45,12 @@ def accept(
         campaign_id=campaign,
         attempt=attempt,
         numbers=numbers,
+        accepted_at=at,
         outcomes=[outcome] * len(numbers),
         due_at=[at + latency] * len(numbers),
         rejections=[0] * len(numbers),
     )
-    return dict(ledger.record_acceptance(database, plan, at).accepted_before)
+    return dict(ledger.record_acceptance(database, plan).accepted_before)
 
 
 Row = tuple[int, int, int, Instant, int, Instant, int]

@@ -354,7 +354,9 @@ def test_a_gateway_has_one_throttle_for_all_its_campaigns(
 ) -> None:
     monkeypatch.setenv("SENDTRACE_BROKER_URL", broker_url)
     now = SystemClock().now()
-    limited = replace(SPRING, gateway_rate=1, started_at=now, really_started_at=now)
+    limited = replace(
+        SPRING, gateway_kind="smtp", gateway_rate=1, started_at=now, really_started_at=now
+    )
     other = replace(limited, id=2, name="summer")
     of_another_database = replace(limited, really_started_at=now + 1)
     grants = [

@@ -443,8 +443,9 @@ class Granting:
 
     messages: int
     delay: timedelta
+    is_scheduled: bool = False
 
-    def acquire(self, _batch: Batch, _wanted: int) -> Grant:
+    def acquire(self, _batch: Batch, _wanted: int, _ready_at: Instant | None = None) -> Grant:
         return Grant(self.messages, self.delay)
 
 
