@@ -13,11 +13,11 @@ from benchmarks.results import Line, Sizes, Spread, Throughput
 FULL_SIZES = Sizes(
     rounds=5,
     pipeline=200_000,
-    single=300,
+    single=200,
     rate=15_000,
     largest=1_000_000,
     judging=100_000,
-    rollups=[(500_000, 500_000), (500_000, 5_000_000)],
+    rollups=[(250_000, 250_000), (250_000, 2_500_000)],
     receipts=400_000,
     page_calls=40,
 )
@@ -25,7 +25,7 @@ QUICK_SIZES = Sizes(
     rounds=1,
     pipeline=6_000,
     single=10,
-    rate=2_000,
+    rate=4_000,
     largest=8_000,
     judging=2_000,
     rollups=[(2_000, 2_000), (2_000, 10_000)],
@@ -36,7 +36,7 @@ QUICK_SIZES = Sizes(
 CAMPAIGN_ID = 1
 """The first campaign of a new database."""
 
-MAX_OTHER_CORES = 0.1
+MAX_OTHER_CORES = 0.15
 """Cores that other processes may use, those of the kernel included, before a figure is doubtful."""
 
 MIN_LOAD_SECONDS = 0.5

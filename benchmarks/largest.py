@@ -9,9 +9,9 @@ from sqlalchemy import Connection
 
 from benchmarks.context import CAMPAIGN_ID, DatabaseBenchmark
 from benchmarks.databases import open_tables
+from benchmarks.meter import time_call, time_in_turns
 from benchmarks.pipeline import WORKER_COUNT, PipelineRun, run_pipeline, serve_live_page
 from benchmarks.results import Measure
-from benchmarks.timing import time_call, time_in_turns
 from benchmarks.viewers import find_slowest_page
 from simulator.cli.simulate import DEFAULT_BATCH_SIZE
 from simulator.pages.result_page import render_result_page

@@ -1,4 +1,4 @@
-"""Meter: CPU time by process, other load on the machine, peak memory, and PostgreSQL's WAL.
+"""Meter: durations, CPU time by process, other load, peak memory, and PostgreSQL's WAL.
 
 The CPU time of a process includes that of its ended children. The readings of a run are taken all
 the time, so processes that end before the run does are counted.
@@ -9,7 +9,7 @@ import re
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -285,3 +285,33 @@ def _read_peak(process: psutil.Process) -> int:
         return int(process.memory_info().rss)
     peak = re.search(r"^VmHWM:\s+(\d+) kB$", status, re.MULTILINE)
     return int(peak[1]) * 1024 if peak else 0
+
+
+def time_call(work: Callable[[], object]) -> float:
+    """Return the seconds that a call takes."""
+    started_at = time.perf_counter()
+    work()
+    return time.perf_counter() - started_at
+
+
+def time_in_turns(
+    first: Callable[[], object],
+    second: Callable[[], object],
+    turns: int,
+    prepare: Callable[[], object] = lambda: None,
+) -> tuple[list[float], list[float]]:
+    """Return the seconds of two calls that take turns, after one turn that warms up.
+
+    `prepare` is called before each turn, outside the timing.
+    """
+    timings = []
+    for _ in range(1 + turns):
+        prepare()
+        timings.append((time_call(first), time_call(second)))
+    ours, theirs = zip(*timings[1:], strict=True)
+    return list(ours), list(theirs)
+
+
+def order_turn(names: Iterable[str], turn: int) -> list[str]:
+    """Return names in order, and in reverse order in every second turn: ABBA."""
+    return list(names)[:: -1 if turn % 2 else 1]

@@ -8,9 +8,8 @@ from sqlalchemy import Connection
 
 from benchmarks.context import CAMPAIGN_ID, DatabaseBenchmark
 from benchmarks.databases import open_tables, record_scenario
-from benchmarks.meter import Cost
+from benchmarks.meter import Cost, time_in_turns
 from benchmarks.results import Measure
-from benchmarks.timing import time_in_turns
 from simulator.cli.simulate import DEFAULT_BATCH_SIZE
 from tracker.clock import to_microseconds
 from tracker.record.catalog import Batch, Campaign

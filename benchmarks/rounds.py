@@ -10,8 +10,8 @@ import sqlalchemy as sa
 from benchmarks.context import DatabaseBenchmark
 from benchmarks.databases import open_tables
 from benchmarks.floor import TableRows, read_rows, write_floor, write_schema_floor
-from benchmarks.judging import measure_judging
-from benchmarks.meter import Cost
+from benchmarks.in_process import measure_judging
+from benchmarks.meter import Cost, order_turn
 from benchmarks.pipeline import PipelineRun, run_pipeline, serve_live_page
 from benchmarks.results import Measure
 from benchmarks.viewers import VIEWER_COUNT, run_viewers
@@ -28,6 +28,9 @@ SCHEMA_FLOOR = "schema floor"
 UNRECORDED = "without recording"
 UNSWEPT = "without sweep"
 WATCHED = f"with {VIEWER_COUNT} viewers"
+
+WATCHED_INTERVAL = 4
+"""Rounds from one run with viewers to the next: such a run is no part of an interleaved ratio."""
 
 PIPELINE_TO_FLOOR = {
     "sqlite": Measure("pipeline ÷ floor", "≥", 0.9),
@@ -58,10 +61,8 @@ def measure_rounds(bench: DatabaseBenchmark) -> None:
     }
     costs: dict[str, list[Cost]] = {name: [] for name in parts}
     for number in range(bench.sizes.rounds):
-        is_mirrored = number % 2 == 1
-        for name in reversed(parts) if is_mirrored else parts:
-            # Viewers cost a run each; a run in every second round is enough for their ratio.
-            if name != WATCHED or not is_mirrored:
+        for name in order_turn(parts, number):
+            if name != WATCHED or number % WATCHED_INTERVAL == 0:
                 parts[name](costs[name])
         bench.log(f"round {number + 1} of {bench.sizes.rounds} is done")
     rates = {name: bench.add_throughput(name, bench.sizes.pipeline, costs[name]) for name in parts}
@@ -72,7 +73,9 @@ def measure_rounds(bench: DatabaseBenchmark) -> None:
         (PIPELINE_TO_UNSWEPT, PIPELINE, UNSWEPT),
     ):
         bench.add_line(measure.compare_rates(rates[first], rates[second]))
-    bench.add_line(WATCHED_TO_PIPELINE.compare_rates(rates[WATCHED], rates[PIPELINE][::2]))
+    bench.add_line(
+        WATCHED_TO_PIPELINE.compare_rates(rates[WATCHED], rates[PIPELINE][::WATCHED_INTERVAL])
+    )
     _measure_single(bench, rates[PIPELINE])
     _measure_limited(bench, costs[PIPELINE])
     _measure_flush(bench, undisturbed)

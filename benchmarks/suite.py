@@ -11,9 +11,9 @@ from pathlib import Path
 
 from benchmarks.context import DatabaseBenchmark
 from benchmarks.databases import DATABASES, postmaster_file, start_server
+from benchmarks.in_process import measure_receipts
 from benchmarks.largest import measure_largest_run
 from benchmarks.meter import Meter
-from benchmarks.receipts import measure_receipts
 from benchmarks.results import DatabaseResult, Sizes
 from benchmarks.rollups import measure_rollups
 from benchmarks.rounds import measure_rounds

@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
+from benchmarks.meter import time_call
 from benchmarks.pipeline import BenchmarkRunFailed
-from benchmarks.timing import time_call
 from simulator.background import run_in_background
 
 VIEWER_COUNT = 10

@@ -41,7 +41,7 @@ def test_quick_benchmark_measures_every_part_on_each_database(result: BenchmarkR
             "without sweep",
             "with 10 viewers",
             "per message",
-            "with a rate of 2,000/s",
+            "with a rate of 4,000/s",
             "largest run",
         ):
             run = throughputs.pop(name)

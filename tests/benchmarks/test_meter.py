@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.context import QUICK_SIZES, DatabaseBenchmark
-from benchmarks.meter import Cost, Meter
+from benchmarks.meter import Cost, Meter, order_turn
 from tests.support.paths import ROOT
 
 BURNED_SECONDS = 0.4
@@ -86,3 +86,7 @@ def test_load_of_others_is_measured_and_warned_of(
     [warning] = bench.warnings
     assert warning.startswith("burning: other processes used ")
     assert f"sqlite: warning: {warning}" in capsys.readouterr().err
+
+
+def test_every_second_turn_is_reversed() -> None:
+    assert [order_turn("AB", turn) for turn in range(4)] == [["A", "B"], ["B", "A"]] * 2

@@ -1,27 +1,40 @@
-"""Receipts, beside the compare-and-set that any record of outcomes needs: one process."""
+"""Candidates and receipts, without Celery: everything runs in this process."""
 
 import gc
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
 import sqlalchemy as sa
 
-from benchmarks.context import DatabaseBenchmark
+from benchmarks.context import CAMPAIGN_ID, DatabaseBenchmark
 from benchmarks.databases import open_tables, record_scenario
-from benchmarks.meter import Cost
+from benchmarks.meter import Cost, order_turn
 from benchmarks.results import Measure
 from simulator.cli.simulate import DEFAULT_BATCH_SIZE
-from tracker.record.catalog import Batch, Campaign
+from tracker.clock import to_datetime
+from tracker.organizations import CouponSeries
+from tracker.queries.next_step import CHECK_STEPS
+from tracker.record.catalog import Batch, Campaign, load_campaign
 from tracker.record.journal import QUEUED_STATE, Author, Move, State, enqueue_batch, open_entry
 from tracker.record.receipts import Receipt, apply_receipts
 from tracker.status import Status, Step
 from tracker.store.database import Database
 from tracker.store.schema.messages import messages, transitions
+from workers.candidates import load_candidates
+from workers.checks.base import checks_of
+from workers.checks.judging import judge_candidates
 from workers.runtime import GC_THRESHOLD
+from workers.services.base import SqlServices
 
+JUDGING_TO_LOADING = Measure("judging ÷ loading candidates", "≥", 1)
 RECEIPTS_TO_MOVES = Measure("receipts ÷ moves", "≥", 0.7)
 
-ROUNDS = 5
+JUDGING_ROUNDS = 3
+RECEIPT_ROUNDS = 5
+
+REQUIREMENTS = ("coupon", "referral", "membership", "last_store", "profile")
+"""What the campaign requires, so that every check has data to judge."""
 
 DUPLICATE_SHARE = 0.05
 """Share of the receipts that come twice."""
@@ -46,6 +59,44 @@ audience = {{ same_as = "applied" }}
 """
 
 
+def measure_judging(bench: DatabaseBenchmark, database: Database) -> None:
+    """Measure loading and judging the customers of the first campaign; no check blocks any."""
+    with database.read() as connection:
+        campaign = load_campaign(connection, CAMPAIGN_ID)
+    campaign = replace(
+        campaign, requires=REQUIREMENTS, coupon_series=CouponSeries(name="any", active=True)
+    )
+    count = min(bench.sizes.judging, bench.sizes.pipeline)
+    costs = [_measure_round(bench, database, campaign, count) for _ in range(1 + JUDGING_ROUNDS)][
+        1:
+    ]
+    loading, judging = zip(*costs, strict=True)
+    loaded = bench.add_throughput("loading candidates", count, loading)
+    judged = bench.add_throughput("judging candidates", count, judging)
+    bench.add_line(JUDGING_TO_LOADING.compare_rates(judged, loaded))
+
+
+def _measure_round(
+    bench: DatabaseBenchmark, database: Database, campaign: Campaign, count: int
+) -> tuple[Cost, Cost]:
+    """Return the costs of loading and of judging candidates."""
+    loading: list[Cost] = []
+    judging: list[Cost] = []
+    services, now = SqlServices("", database), campaign.clock.now()
+    gc.collect()
+    gc.freeze()
+    for first in range(0, count, DEFAULT_BATCH_SIZE):
+        numbers = range(first, min(first + DEFAULT_BATCH_SIZE, count))
+        for step in CHECK_STEPS:
+            with bench.measure("loading candidates", loading):
+                gathered = load_candidates(database, campaign, numbers, step, services, now)
+            with bench.measure("judging candidates", judging):
+                verdicts = judge_candidates(gathered, checks_of(step), to_datetime(now))
+            assert not verdicts.blocked, "a check that blocks spares the checks after it"
+    gc.unfreeze()
+    return Cost.total(loading), Cost.total(judging)
+
+
 def measure_receipts(bench: DatabaseBenchmark) -> None:
     """Measure receipts for one campaign beside bare moves of another, in interleaved rounds."""
     size = bench.sizes.receipts
@@ -57,13 +108,13 @@ def measure_receipts(bench: DatabaseBenchmark) -> None:
         gc.collect()
         gc.freeze()
         gc.set_threshold(GC_THRESHOLD)  # as in a worker
-        rounds = min(ROUNDS, len(ours))
+        rounds = min(RECEIPT_ROUNDS, len(ours))
         for number in range(rounds):
             works = {
                 "receipts": partial(_apply_receipts, database, _report(ours[number::rounds])),
                 "moves": partial(_move_messages, database, theirs[number::rounds]),
             }
-            for name in reversed(works) if number % 2 else works:
+            for name in order_turn(works, number):
                 with bench.measure(name, costs[name]):
                     works[name]()
         gc.unfreeze()
