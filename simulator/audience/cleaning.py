@@ -38,7 +38,6 @@ def strip_invisible(text: str, *, keep_joiners: bool) -> str:
     """Return a text without control and zero-width characters; line ends and tabs remain.
 
     Args:
-        text: the text.
         keep_joiners: whether joiners remain, which text for people may need.
     """
     # Most text is printable, and this check is several times as fast as the translation.

@@ -16,7 +16,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, Wi
 from simulator.audience.columns import IGNORED, TARGETS, is_target
 from simulator.audience.countries import parse_country
 from simulator.audience.values import DateOrder
-from simulator.validation_errors import format_validation_errors, parse_table
+from simulator.validation_errors import format_validation_errors
 from simulator.values import ScenarioSection, Title, format_value, parse_share, validate_text
 from tracker.errors import UsageError
 from tracker.text import suggest_similar
@@ -167,7 +167,6 @@ class AudienceFile:
     """An audience file, and where its format is described.
 
     Attributes:
-        path: the file.
         section: keys of the scenario.
         mapping: the mapping file, if there is one.
     """
@@ -207,8 +206,3 @@ def load_mapping(path: Path) -> AudienceFormat:
         raise UsageError(f"{path}: {line}") from None
     except ValueError as error:
         raise UsageError(f"{path}: is not TOML: {error}") from None
-
-
-def parse_section(value: object) -> AudienceSection:
-    """Return the section that a table of a scenario describes, or raise InvalidKey."""
-    return parse_table(AudienceSection, value)

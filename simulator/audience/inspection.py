@@ -125,7 +125,6 @@ def inspect_audience_file(
     """Guess the format of an audience file, and read it in this format.
 
     Args:
-        path: the file.
         encoding: its encoding; None to guess it.
         separator: its separator; None to guess it.
         region: country of national mobile numbers in rows without a region.

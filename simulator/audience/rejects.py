@@ -60,8 +60,6 @@ def check_rejects(
     """Raise TooManyRejects if a file has no customers, or too many rows that can't be read.
 
     Args:
-        file: the audience file.
-        counts: counts of all its rows.
         rejects_file: file with the rejected rows, if there is one.
     """
     if not counts.rows:
@@ -94,7 +92,6 @@ class AudienceImport:
     """The result of an import of an audience file.
 
     Attributes:
-        audience: the audience file.
         rows: its rows, customers and rejected ones together.
         problems: counts of its problems.
         rejects_file: file of the rows that were left out; None without any.

@@ -90,11 +90,12 @@ def _check_output(write: Path | None, file: Path) -> None:
 
 def parse_format_options(**options: str | None) -> dict[str, str]:
     """Return the values of the given options that are keys of a scenario, or raise UsageError."""
-    from simulator.audience.formats import parse_section
+    from simulator.audience.formats import AudienceSection
+    from simulator.validation_errors import parse_table
 
     texts = {key: text for key, text in options.items() if text is not None}
     try:
-        section = parse_section({"file": "any", **texts})
+        section = parse_table(AudienceSection, {"file": "any", **texts})
     except ValueError as error:
         raise UsageError(f"--{error}") from None
     return section.model_dump(include={*texts})

@@ -1,6 +1,7 @@
 """The commands `sendtrace runs` and `sendtrace compare`."""
 
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -147,13 +148,6 @@ def _load_runs(run: str, url: str | None) -> "list[StoredResult]":
             raise NotFound(f"run {run[:MAX_RUN_ID_DIGITS]}… does not exist; see sendtrace runs")
         with open_database(url, migrate_all_tables) as record, record.read() as connection:
             return load_repeated_results(connection, int(run))
-    if not _path_exists(Path(run)):
+    if not os.path.exists(run):  # False, too, for a name that is too long
         raise UsageError(f"{run}: neither a run's number nor a file; see sendtrace runs")
     return load_result_file(Path(run))
-
-
-def _path_exists(path: Path) -> bool:
-    try:
-        return path.exists()
-    except OSError:  # a name that is too long
-        return False

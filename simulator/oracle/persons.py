@@ -155,7 +155,6 @@ def find_shared_persons(
     """Find the persons who occur more than once in the audience files of an organization.
 
     Args:
-        campaigns: the campaigns of the scenario.
         audiences: its audience files, by the owners of the audiences.
     """
     by_organization: defaultdict[str | None, dict[str, ImportedAudience]] = defaultdict(dict)

@@ -28,7 +28,6 @@ class AudiencePrediction:
 
     Attributes:
         scenario_campaigns: all campaigns of the scenario, in its order.
-        customers: the customers.
         persons: customers of the scenario's audience files who have the same address.
         scarce_channels: the channels on which credit blocks some messages.
     """
@@ -132,7 +131,6 @@ class AudiencePrediction:
         """Return what the messages of a campaign to this audience do to their customers.
 
         Args:
-            campaign: the campaign.
             is_alone: whether concurrent campaigns and the message limit block none of them.
         """
         if is_alone:

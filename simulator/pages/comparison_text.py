@@ -125,11 +125,8 @@ def _format_signed(difference: float, unit: Unit) -> str:
 def describe_noise(comparison: RunComparison) -> str:
     """Return a sentence about the source of the noise bands."""
     is_single = len(comparison.before) == 1 and len(comparison.after) == 1
-    throughput, latency, seconds = (
-        THROUGHPUT_RULE.share,
-        LATENCY_RULE.share,
-        LATENCY_RULE.min_noise,
-    )
+    throughput, latency = THROUGHPUT_RULE.share, LATENCY_RULE.share
+    seconds = LATENCY_RULE.min_noise
     if is_single:
         return (
             f"Noise: assumed for single runs, {throughput:.0%} of a throughput, {latency:.0%} of a"

@@ -37,8 +37,6 @@ def evaluate_thresholds(
     """Compare figures with their thresholds.
 
     Args:
-        thresholds: the conditions.
-        figures: the values.
         aborted: the threshold because of which the run was aborted. It is missed, whatever the
             partial figure.
         unjudged: figures whose thresholds can't be judged, each with the cause.

@@ -32,8 +32,6 @@ def plan_messages(
     """Return the messages of a scenario's campaigns, by the campaign's name.
 
     Args:
-        file: the tables of the scenario file.
-        folder: its folder.
         recorded: the messages as they were recorded; None to read the files of templates.
 
     Raises:

@@ -14,14 +14,14 @@ from pydantic import ValidationError
 from simulator.audience.formats import AudienceFile
 from simulator.audience.problems import ProblemCounts
 from simulator.audience.reader import read_customers
-from simulator.figures import CLOCK_GROUPS, LATENCIES
-from simulator.scenario.expectations import Expectation
+from simulator.figures import CLOCK_GROUPS, LATENCIES, is_known_early
+from simulator.scenario.expectations import Expectation, parse_expectations
 from simulator.scenario.expected_file import read_expected_outcomes
 from simulator.scenario.faults import FaultKind, FaultSection
 from simulator.scenario.plan import PlannedCampaign, plan_campaigns
 from simulator.scenario.sections import ClockSection
 from simulator.scenario.tables import ScenarioFile
-from simulator.scenario.thresholds import Threshold
+from simulator.scenario.thresholds import Threshold, parse_thresholds
 from simulator.validation_errors import format_validation_errors
 from tracker.errors import UsageError
 from tracker.text import suggest_similar
@@ -185,6 +185,7 @@ def resolve_scenario(
     Raises:
         ValueError: a reference or a threshold is wrong. The message begins with the key.
     """
+    names = [campaign.name for campaign in file.campaigns]
     return Scenario(
         path=path,
         text=text,
@@ -193,8 +194,10 @@ def resolve_scenario(
         clock=file.clock,
         campaigns=plan_campaigns(file, path.parent, messages),
         faults=file.faults,
-        thresholds=file.parse_thresholds(),
-        expectations=file.parse_expectations(),
+        thresholds=parse_thresholds(
+            file.thresholds, names, lambda figure: is_known_early(figure, names)
+        ),
+        expectations=parse_expectations(file.expect, names),
         rules=file.rules,
         defer_at_most=file.defer_at_most,
     )

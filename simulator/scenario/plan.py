@@ -148,8 +148,6 @@ def plan_campaigns(
     """Resolve the campaigns of a scenario file. Files that it names are relative to its folder.
 
     Args:
-        file: the tables of the file.
-        folder: its folder.
         messages: the messages of the campaigns by name; None to read their files.
 
     Raises:

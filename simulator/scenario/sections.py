@@ -14,7 +14,7 @@ from pydantic import (
     model_validator,
 )
 
-from simulator.audience.formats import AudienceSection, parse_section
+from simulator.audience.formats import AudienceSection
 from simulator.scenario.load import LoadSection
 from simulator.scenario.message import MessageSection
 from simulator.validation_errors import parse_table
@@ -79,7 +79,7 @@ def _parse_audience(value: object) -> int | GeneratedSection | AudienceSection |
         case str():
             return AudienceSection(file=validate_text(value))
         case {"file": _}:
-            return parse_section(value)
+            return parse_table(AudienceSection, value)
     raise ValueError(f"got {format_value(value)}; expected {AUDIENCE_EXAMPLES}")
 
 

@@ -6,18 +6,12 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field, field_validator
 
 from simulator.audience.formats import AudienceSection
-from simulator.figures import RESERVED_NAMES, is_known_early
-from simulator.scenario.expectations import Expectation, parse_expectations
+from simulator.figures import RESERVED_NAMES
 from simulator.scenario.faults import FaultSection
 from simulator.scenario.gateways import GatewaySection
 from simulator.scenario.organizations import OrganizationSection
 from simulator.scenario.sections import CampaignSection, ClockSection, CouponSeriesSection
-from simulator.scenario.thresholds import (
-    Threshold,
-    ThresholdSection,
-    expand_thresholds,
-    parse_thresholds,
-)
+from simulator.scenario.thresholds import ThresholdSection, expand_thresholds
 from simulator.values import Name, PositiveDuration, ScenarioSection
 from simulator.world.behaviour import EngagementRates, ServiceFailures
 from tracker.record.catalog import DEFAULT_DEFER_AT_MOST
@@ -104,14 +98,3 @@ class ScenarioFile(ScenarioSection):
             for campaign in self.campaigns
         )
         return self.model_copy(update={"campaigns": campaigns})
-
-    def parse_expectations(self) -> tuple[Expectation, ...]:
-        """Return the expectations, or raise ValueError with the key of the first wrong one."""
-        return parse_expectations(self.expect, [campaign.name for campaign in self.campaigns])
-
-    def parse_thresholds(self) -> tuple[Threshold, ...]:
-        """Return the thresholds, or raise ValueError with the figure of the first wrong one."""
-        names = [campaign.name for campaign in self.campaigns]
-        return parse_thresholds(
-            self.thresholds, names, lambda figure: is_known_early(figure, names)
-        )

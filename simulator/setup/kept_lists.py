@@ -22,9 +22,7 @@ def begin_with_kept_lists(
     What the audience files say is added to the lists after that, so it isn't a part of the copies.
 
     Args:
-        database: the database.
         run_id: the run, which hasn't started yet.
-        campaigns: its campaigns with their customers.
         clock_start: what its clock will show at the start; None for the real time.
     """
     now = SystemClock().now() if clock_start is None else clock_start

@@ -95,8 +95,6 @@ def import_addresses(
     """Add the recipients of a file to an organization's list, and count its rows.
 
     Args:
-        database: the database.
-        file: the file.
         request: what they are listed as.
         progress: called with the number of rows of each batch.
     """

@@ -22,9 +22,5 @@ def make_template_environment(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update({"count": _format_count, **filters})
+    environment.filters.update({"count": "{:,}".format, **filters})
     return environment
-
-
-def _format_count(number: int) -> str:
-    return f"{number:,}"

@@ -54,10 +54,7 @@ def _read_oldest_entry(
             batches.c.deferred,
             tallies.c.attempt,
         )
-        .join(
-            batches,
-            is_same_batch(batches, tallies),
-        )
+        .join(batches, is_same_batch(batches, tallies))
         .where(
             tallies.c.campaign_id == campaign.id,
             tallies.c.status == status,

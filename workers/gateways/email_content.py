@@ -41,8 +41,6 @@ def build_email(envelope: Envelope, rendered: RenderedMessage, size: int | None 
     """Return an email as it goes over the wire.
 
     Args:
-        envelope: its sender, its recipient and its number.
-        rendered: its content.
         size: bytes up to which an attachment of plain text pads it.
 
     Raises:

@@ -43,7 +43,6 @@ class SubmissionReplies:
         """Begin without replies.
 
         Args:
-            submission: the messages.
             is_delivery: whether an accepted message counts as delivered, without a receipt.
         """
         self._attempt = submission.attempt

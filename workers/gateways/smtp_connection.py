@@ -78,11 +78,6 @@ class SmtpConnection:
         with suppress(AttributeError):  # __init__ failed
             self.close()
 
-    @property
-    def is_open(self) -> bool:
-        """True if there is a connection, which the server may have closed meanwhile."""
-        return self._client is not None
-
     def close(self) -> None:
         """Close the connection, if it is open."""
         if self._client is not None:
@@ -120,7 +115,7 @@ class SmtpConnection:
         Raises:
             GatewayUnavailable: the failure has nothing to do with the message.
         """
-        is_new = not self.is_open
+        is_new = self._client is None
         client = self.ensure_open()
         if not recipient.isascii() and not client.has_extn("smtputf8"):
             return SMTPUTF8_UNSUPPORTED_REPLY

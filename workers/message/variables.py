@@ -155,7 +155,6 @@ def find_requirements(
 
     Args:
         templates: the templates by the part of the message.
-        channel: the campaign's channel.
         has_unsubscribe_url: whether the organization has an address to unsubscribe on the web.
 
     Raises:

@@ -71,10 +71,6 @@ def _parse_boolean(text: str) -> bool:
     return text == "true"
 
 
-def _parse_requirements(text: str) -> tuple[str, ...]:
-    return validate_requirements(name for name in text.split(",") if name)
-
-
 _ORGANIZATION_SETTINGS: Mapping[str, Callable[[Organization, str], Organization]] = {
     "enabled": lambda organization, text: replace(organization, enabled=_parse_boolean(text)),
     "message_limit.count": lambda organization, text: replace(
@@ -93,7 +89,9 @@ _ORGANIZATION_SETTINGS: Mapping[str, Callable[[Organization, str], Organization]
 
 _CAMPAIGN_SETTINGS: Mapping[str, Callable[[Campaign, str], Campaign]] = {
     "sender": lambda campaign, text: replace(campaign, sender=text),
-    "requires": lambda campaign, text: replace(campaign, requires=_parse_requirements(text)),
+    "requires": lambda campaign, text: replace(
+        campaign, requires=validate_requirements(filter(None, text.split(",")))
+    ),
 }
 
 CHANGEABLE_SETTINGS = (*_ORGANIZATION_SETTINGS, *_CAMPAIGN_SETTINGS)

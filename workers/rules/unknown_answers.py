@@ -41,7 +41,6 @@ class DoubtfulRules:
     """Rules that don't know the answers of some services.
 
     Attributes:
-        rules: the rules.
         installed: the installed rules, with the recorded campaign.
         judgements: how the messages were judged, by number.
         doubts: the messages whose verdict needs an unknown answer, with the service.

@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 
-from simulator.audience.formats import AudienceFile, AudienceSection, load_mapping, parse_section
+from simulator.audience.formats import AudienceFile, AudienceSection, load_mapping
 from simulator.audience.problems import MobileProblem, ProblemCounts, RejectCause, Repair
 from simulator.audience.reader import RejectedRow, read_customers
 from simulator.audience.row_parser import CustomerRecord
 from simulator.audience.values import DateOrder
+from simulator.validation_errors import parse_table
 from simulator.values import InvalidKey
 from tracker.errors import UsageError
 from workers.mobile import NumberRule
@@ -23,7 +24,7 @@ class Imported:
         path = folder / "crm.csv"
         encoding = keys.get("encoding", "utf-8")
         path.write_bytes(content if isinstance(content, bytes) else content.encode(encoding))
-        section = parse_section({"file": path.name, **keys})
+        section = parse_table(AudienceSection, {"file": path.name, **keys})
         self.counts = ProblemCounts()
         rows = list(read_customers(AudienceFile.in_folder(folder, section), self.counts))
         self.customers = [row for row in rows if isinstance(row, CustomerRecord)]
@@ -236,7 +237,7 @@ def test_a_repeated_header_of_a_mapped_file(tmp_path: Path) -> None:
 )
 def test_wrong_keys_are_named(keys: dict[str, Any], key: str, message: str) -> None:
     with pytest.raises(InvalidKey) as raised:
-        parse_section({"file": "crm.csv", **keys})
+        parse_table(AudienceSection, {"file": "crm.csv", **keys})
     assert raised.value.key == key
     assert message in raised.value.message
 
@@ -245,7 +246,9 @@ def test_wrong_keys_are_named(keys: dict[str, Any], key: str, message: str) -> N
     ("value", "share"), [("1 %", 0.01), ("0.5%", 0.005), ("0.01", 0.01), (0.25, 0.25), (0, 0.0)]
 )
 def test_shares_of_rejects(value: object, share: float) -> None:
-    assert parse_section({"file": "x", "max_rejects": value}).max_rejects == pytest.approx(share)
+    assert parse_table(
+        AudienceSection, {"file": "x", "max_rejects": value}
+    ).max_rejects == pytest.approx(share)
 
 
 @pytest.mark.parametrize(
@@ -268,7 +271,9 @@ def test_keys_of_the_scenario_replace_those_of_the_mapping_file(tmp_path: Path) 
     (tmp_path / "crm.mapping.toml").write_text(
         'separator = ";"\nregion = "IN"\ndate_order = "day_first"\n[columns]\nMail = "email"\n'
     )
-    section = parse_section({"file": "crm.csv", "mapping": "crm.mapping.toml", "region": "UK"})
+    section = parse_table(
+        AudienceSection, {"file": "crm.csv", "mapping": "crm.mapping.toml", "region": "UK"}
+    )
     file = AudienceFile.in_folder(tmp_path, section)
     loaded = file.load_format()
     assert (loaded.separator, loaded.region, loaded.columns) == (";", "GB", {"Mail": "email"})

@@ -310,7 +310,7 @@ def test_an_interrupted_transaction_closes_the_connection(
     gateway: Any = open_gateway("smtp", "{}", database)
     with pytest.raises(StepTimeout), limit_step_time(0):
         at_gateway.submit(step_context(database, batch), gateway, UnlimitedThrottle())
-    assert not gateway._gateway._connection.is_open
+    assert gateway._gateway._connection._client is None
     assert read_states(database, batch) == {0: READY}
 
 

@@ -19,7 +19,6 @@ from tracker.clock import Instant
 from tracker.record.details import MAX_DETAIL_LENGTH, clean_text
 from tracker.record.due import DueKind
 from tracker.record.engagement import EngagementEvent
-from tracker.record.inbound import ReportItem
 from tracker.record.receipts import MAX_BIGINT, Receipt
 from tracker.status import Engagement, Status
 from tracker.store.schema.integers import MAX_INTEGER
@@ -71,10 +70,6 @@ class _InboundItem(BaseModel):
         description="time of the event, ISO 8601 with a zone, by the clock of the campaign's run"
     )
 
-    def to_item(self, at: Instant) -> ReportItem:
-        """Return the item as it is stored, with an instant instead of its own time."""
-        raise NotImplementedError
-
 
 class ReceiptIn(_InboundItem):
     """The outcome of an attempt at a message."""
@@ -92,7 +87,7 @@ class ReceiptIn(_InboundItem):
     )
 
     def to_item(self, at: Instant) -> Receipt:
-        """Return the receipt as it is stored."""
+        """Return the receipt as it is stored, with an instant instead of its own time."""
         status = Status[self.status.upper()]
         return Receipt(self.number, self.attempt, int(status), at, detail=self.detail)
 
@@ -107,7 +102,7 @@ class EngagementIn(_InboundItem):
     )
 
     def to_item(self, at: Instant) -> EngagementEvent:
-        """Return the event as it is stored."""
+        """Return the event as it is stored, with an instant instead of its own time."""
         return EngagementEvent(self.number, Engagement[self.kind.upper()], at)
 
 
