@@ -30,7 +30,7 @@ UNSWEPT = "without sweep"
 WATCHED = f"with {VIEWER_COUNT} viewers"
 
 WATCHED_INTERVAL = 4
-"""Rounds from one run with viewers to the next: such a run is no part of an interleaved ratio."""
+"""Rounds from one run with viewers to the next. Two runs are enough for a small difference."""
 
 PIPELINE_TO_FLOOR = {
     "sqlite": Measure("pipeline ÷ floor", "≥", 0.9),

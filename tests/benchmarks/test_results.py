@@ -92,7 +92,7 @@ def test_markdown_has_date_machine_and_main_figures() -> None:
         ('{"version": 1}', "version: Input should be 2"),
     ],
 )
-def test_file_that_is_no_result_is_an_error_of_one_sentence(
+def test_wrong_file_is_an_error_of_one_sentence(
     tmp_path: Path, content: str | None, sentence: str
 ) -> None:
     file = tmp_path / "bench.json"
