@@ -17,6 +17,7 @@ from tracker.settings import load_settings
 from tracker.text import escape_control_characters
 
 if TYPE_CHECKING:
+    from simulator.results.result import RunResult
     from simulator.run.options import RunOptions
     from simulator.run.outcome import RunOutcome
     from simulator.scenario.file import Scenario
@@ -130,15 +131,15 @@ def _run_repeatedly(
     json_file: Path | None,
 ) -> "list[RunOutcome]":
     """Run a scenario several times, until a run is interrupted or aborted; print the results."""
-    from simulator.pages.result_text import format_result, format_spread
-    from simulator.results.result import RunResult
     from simulator.run.run import simulate as run_scenario
 
     set_shutdown_handler(signal.default_int_handler)  # a run cleans up when it is interrupted
     outcomes: list[RunOutcome] = []
     results: list[RunResult] = []
 
-    def print_result(result: RunResult) -> None:
+    def print_result(result: "RunResult") -> None:
+        from simulator.pages.result_text import format_result  # the worker has started without it
+
         results.append(result)
         print(escape_control_characters(format_result(result, settings.zone)), flush=True)
 
@@ -158,6 +159,8 @@ def _run_repeatedly(
             content = summaries if repeat > 1 else summaries[0]
             write_output("--json", json_file, json.dumps(content, indent=2) + "\n")
     if len(results) > 1:
+        from simulator.pages.result_text import format_spread
+
         print(escape_control_characters(format_spread(results)), flush=True)
     return outcomes
 

@@ -1,34 +1,26 @@
 """Simulate a scenario: one run, from its first row to its verdict."""
 
 from collections.abc import Callable
-from functools import partial
+from typing import TYPE_CHECKING
 
 from simulator.faults.inject import reject_unsupported_faults
-from simulator.results.observations import RunConditions
-from simulator.results.result import RunResult
-from simulator.retry import retry_transient
-from simulator.run.drive import add_run_to_errors, drive_run
-from simulator.run.driver_record import record_driver
-from simulator.run.environment import describe_conditions, describe_machine
-from simulator.run.observers.progress import open_display
+from simulator.run.environment import describe_machine
 from simulator.run.options import RunOptions, reject_missing_rules, reject_unjudgeable_thresholds
-from simulator.run.outcome import RunOutcome
-from simulator.run.system import RunSystem, open_system
+from simulator.run.system import open_system
 from simulator.scenario.file import Scenario
-from simulator.setup.absent_columns import describe_absent_columns
-from simulator.setup.heartbeat import keep_alive
-from simulator.setup.record import record_run, start_run
-from simulator.setup.run import Run
 from tracker.settings import Settings
-from tracker.text import pluralize
+
+if TYPE_CHECKING:
+    from simulator.results.result import RunResult
+    from simulator.run.outcome import RunOutcome
 
 
 def simulate(
     scenario: Scenario,
     settings: Settings,
     options: RunOptions,
-    print_result: Callable[[RunResult], None],
-) -> RunOutcome:
+    print_result: "Callable[[RunResult], None]",
+) -> "RunOutcome":
     """Run a scenario through real workers, verify and print its result, and record it.
 
     Args:
@@ -44,39 +36,6 @@ def simulate(
     settings.prepare_home()
     machine = describe_machine(settings.home)
     with open_system(scenario, settings, options) as system, system.readable_errors():
-        run = _record_run(system, scenario)
-        with keep_alive(system.database, run.id, run.driver_number) as heartbeat:
-            with add_run_to_errors(system, run, has_started=False):
-                system.wait_until_ready()
-                conditions = describe_conditions(system, options, machine)
-                run = retry_transient(partial(_start_run, system, run, options, conditions))
-            with add_run_to_errors(system, run, has_started=True):
-                return drive_run(system, run, options, heartbeat, print_result)
+        from simulator.run.start import record_and_drive  # loaded while the worker starts
 
-
-def _record_run(system: RunSystem, scenario: Scenario) -> Run:
-    """Record all that a run needs before its first message."""
-    with open_display(scenario.generated_customer_count) as display:
-        left_over = retry_transient(system.broker.count_waiting_tasks)
-        if left_over:
-            display.log(
-                f"the broker holds {pluralize(left_over, 'task')} of earlier runs;"
-                " the workers complete them too"
-            )
-        run = record_run(
-            system.database, scenario, system.settings.home, progress=display.add_customers
-        )
-        for audience in run.imports:
-            if audience.rejects:
-                display.log(f"{audience.summary}; see {audience.rejects_file}")
-        for warning in describe_absent_columns(scenario.campaigns):
-            display.log(warning)
-        return run
-
-
-def _start_run(system: RunSystem, run: Run, options: RunOptions, conditions: RunConditions) -> Run:
-    run = start_run(system.database, run)
-    started_at = run.clock.now()
-    with system.database.write() as connection:
-        record_driver(system.database, connection, run, options, conditions, started_at)
-    return run
+        return record_and_drive(system, scenario, options, machine, print_result)

@@ -28,7 +28,7 @@ WORKER_START_SECONDS = 60
 WORKER_STOP_SECONDS = 10.0
 """Seconds that a worker has to finish its tasks before it is killed."""
 
-PING_TIMEOUT_SECONDS = 0.2
+PING_TIMEOUT_SECONDS = 0.1
 
 QUICK_EXIT_SECONDS = 5.0
 """A worker that exits sooner than this after its start counts as a failed start."""

@@ -34,6 +34,7 @@ MODULES = (
     "simulator.run.options",
     "simulator.pages.result_text",
     "simulator.run.run",
+    "simulator.run.start",
     "tracker.audit.invariants",
     "tracker.cli",
     "tracker.queries.timeline",
