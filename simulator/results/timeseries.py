@@ -17,8 +17,10 @@ from tracker.clock import to_seconds
 from tracker.csv_cells import CsvWriter
 from tracker.output.series import Column
 from tracker.queries.latencies import (
+    MESSAGES_PER_CHUNK,
     QUEUED_TO_FINAL,
     QUEUED_TO_GATEWAY,
+    IntegerArray,
     SpanTimes,
     TransitionTimes,
     percentile_rank,
@@ -147,12 +149,12 @@ def _sample_columns(samples: Sequence[Sample], rows: int, interval: int) -> dict
 
 def _percentile_columns(timed: SpanTimes, rows: int, interval: int) -> dict[str, Column]:
     """Return the percentiles, in seconds, of the latencies that ended in each interval."""
-    row = np.floor_divide(timed.end_seconds, interval, dtype=np.int64)
-    row = np.minimum(row, rows - 1).astype(np.min_scalar_type(rows - 1))  # sorts short ones faster
-    took = timed.durations[np.argsort(row, kind="stable")]
+    row = np.floor_divide(timed.end_seconds, interval, dtype=np.uint32)
+    row = np.minimum(row, rows - 1, out=row).astype(np.min_scalar_type(rows - 1))
     starts = np.concatenate([[0], np.cumsum(np.bincount(row, minlength=rows))])
+    took = _order_by_row(timed.durations, row, starts[:-1])
     for durations in np.split(took, starts[1:-1]):
-        durations.sort()  # in place, to limit the memory
+        durations.sort()
     first, count = starts[:-1], np.diff(starts)
     columns = {}
     for name, percent in TIMESERIES_PERCENTILES.items():
@@ -161,3 +163,22 @@ def _percentile_columns(timed: SpanTimes, rows: int, interval: int) -> dict[str,
         column[some] = to_seconds(took[(first + percentile_rank(percent, count) - 1)[some]])
         columns[name] = column
     return columns
+
+
+def _order_by_row(
+    durations: IntegerArray, row: IntegerArray, starts: NDArray[np.int64]
+) -> IntegerArray:
+    """Return durations in the order of their rows, which start at `starts`.
+
+    An index of all messages at once would take more memory than their durations.
+    """
+    ordered = np.empty_like(durations)
+    next_place = starts.copy()
+    for begin in range(0, len(row), MESSAGES_PER_CHUNK):
+        chunk = row[begin : begin + MESSAGES_PER_CHUNK]
+        order = np.argsort(chunk, kind="stable")
+        counts = np.bincount(chunk, minlength=len(starts))
+        places = np.arange(len(chunk)) + np.repeat(next_place - np.cumsum(counts) + counts, counts)
+        ordered[places] = durations[begin + order]
+        next_place += counts
+    return ordered
