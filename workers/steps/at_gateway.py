@@ -10,17 +10,14 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
-from typing import NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from tracker.clock import Instant
 from tracker.queries.next_step import NextStep, next_step_while_throttled
-from tracker.queries.retries import retry_pause, soft_bounce_time
 from tracker.record import allowance, engagement, inbound
-from tracker.record.arrivals import read_latest_arrival
-from tracker.record.catalog import Batch, Campaign
+from tracker.record.catalog import Batch
 from tracker.record.details import TransitionDetail
 from tracker.record.due import DueKind, mark_due, read_due_times, replace_due_time
 from tracker.record.journal import Entry, Move, State
@@ -45,6 +42,7 @@ from workers.gateways.base import (
 from workers.gateways.throttle import Grant, Throttle
 from workers.steps.context import StepContext
 from workers.steps.refusals import Refusals
+from workers.steps.waiting import WaitingMessages, find_waiting
 
 MAX_SUBMIT_SECONDS = 20.0
 """Seconds after which a step submits no more, out of the 60 that it has. The rest is submitted by
@@ -61,7 +59,7 @@ def submit(context: StepContext, gateway: Gateway, throttle: Throttle) -> NextSt
     Raises `GatewayUnavailable` if nothing was accepted.
     """
     started_at = context.now()
-    waiting = _find_waiting(context, throttle)
+    waiting = find_waiting(context, throttle)
     wanted = waiting.messages
     if not wanted:
         return None
@@ -188,54 +186,8 @@ class _Offers:
                 yield source, replace(offered, accept_at=self._schedule)
 
 
-class _Waiting(NamedTuple):
-    """Messages of a batch that wait for submission.
-
-    Attributes:
-        messages: how many.
-        ready_at: since when all of them have been waiting; None if that doesn't matter.
-        condition: selects them among the batch's messages.
-    """
-
-    messages: int
-    ready_at: Instant | None
-    condition: sa.ColumnElement[bool]
-
-
-def _find_waiting(context: StepContext, throttle: Throttle) -> _Waiting:
-    """Return the messages to submit.
-
-    With a schedule, messages on their first attempt go before those that are submitted again: a
-    message can't be accepted before it was ready, and the latter became ready only lately.
-    """
-    campaign = context.campaign
-    is_new = messages.c.status == Status.ABOUT_TO_BE_SENT
-    is_due_again = sa.and_(
-        messages.c.status == Status.SOFT_BOUNCED,
-        messages.c.attempt < campaign.attempts,
-        _is_retry_due(campaign),
-    )
-    is_in_batch = is_of_message_in(messages, context.batch)
-    count = sa.func.count()
-    with context.database.read() as connection:
-        if not throttle.is_scheduled:
-            is_waiting = sa.or_(is_new, is_due_again)
-            waiting = connection.scalar(sa.select(count).where(is_in_batch, is_waiting))
-            return _Waiting(waiting or 0, None, is_waiting)
-        new = connection.scalar(sa.select(count).where(is_in_batch, is_new))
-        if new:
-            numbers = range(context.batch.first, context.batch.last + 1)
-            ready_at = read_latest_arrival(
-                connection, campaign.id, Status.ABOUT_TO_BE_SENT, 0, numbers
-            )
-            return _Waiting(new, ready_at, is_new)
-        latest = sa.func.max(soft_bounce_time() + retry_pause(campaign))
-        again = connection.execute(sa.select(count, latest).where(is_in_batch, is_due_again)).one()
-        return _Waiting(*again, is_due_again)
-
-
 def _load_submissions(
-    context: StepContext, waiting: _Waiting, limit: int
+    context: StepContext, waiting: WaitingMessages, limit: int
 ) -> list[tuple[State, Submission]]:
     """Return the first waiting messages to offer to the gateway, by the state that they are in."""
     campaign = context.campaign
@@ -268,13 +220,6 @@ def _load_submissions(
             submission = submission.rotated(random.randrange(len(numbers)))  # noqa: S311
         submissions.append((State(status=Status(status), attempt=attempt), submission))
     return submissions
-
-
-def _is_retry_due(campaign: Campaign) -> sa.ColumnElement[bool]:
-    """Return the condition that a soft-bounced message may be submitted again."""
-    if not campaign.retry_after:
-        return sa.true()
-    return soft_bounce_time() + retry_pause(campaign) <= campaign.clock.now()
 
 
 def deliver(context: StepContext, gateway: Gateway) -> None:

@@ -8,6 +8,7 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from heapq import heappop, heappush
+from itertools import pairwise
 from math import ceil
 from multiprocessing import get_context
 from multiprocessing.synchronize import Barrier
@@ -20,7 +21,7 @@ from redis.exceptions import RedisError
 
 from simulator.stack.local import start_local_broker
 from tests.support.factory import SPRING, TIMEOUT_SECONDS
-from tracker.clock import SystemClock
+from tracker.clock import SystemClock, make_clock
 from tracker.errors import UsageError
 from tracker.record.catalog import Batch
 from workers import runtime
@@ -82,6 +83,10 @@ class Broker:
 
     def throttle(self, rate: int, speed: float = 1.0, name: str = "1") -> SharedThrottle:
         return SharedThrottle(self.client, name, RateLimit(rate=rate, speed=speed))
+
+    def scheduled(self, rate: int, speed: float = 1.0) -> SharedThrottle:
+        """Return the throttle of a gateway that keeps to the instants of its grants."""
+        return SharedThrottle(self.client, "1", RateLimit(rate, speed, is_scheduled=True))
 
     def list_keys(self) -> set[bytes | str]:
         """Return the keys of the throttles."""
@@ -193,13 +198,88 @@ def play(
         grant = throttle.acquire(batch_of(number), min(remaining[number], BATCH_SIZE))
         playback.requests.append(now)
         if grant.messages:
-            playback.accepted.append((now + rng.uniform(0, MAX_ACCEPTANCE_SECONDS), grant.messages))
+            if grant.starts_at is None:
+                accepted_at = now + rng.uniform(0, MAX_ACCEPTANCE_SECONDS)
+                playback.accepted.append((accepted_at, grant.messages))
+            else:
+                playback.accepted += list_instants(grant, started_at, now)
             playback.messages[number] = playback.messages.get(number, 0) + grant.messages
             remaining[number] -= grant.messages
         if remaining[number]:
             next_request = now + grant.delay.total_seconds() + rng.uniform(0.002, late)
             heappush(agenda, (next_request, number))
     return playback
+
+
+def list_instants(grant: Grant, started_at: float, now: float) -> list[tuple[float, int]]:
+    """Return the instant of each message of a grant; none may be in the future."""
+    assert grant.starts_at is not None
+    begin = grant.starts_at / 1e6 - started_at
+    instants = [begin + place * grant.interval / 1e6 for place in range(1, grant.messages + 1)]
+    assert instants[-1] <= now + 1e-5
+    return [(at, 1) for at in instants]
+
+
+def check_schedule(playback: Playback, rate: float, window: float = 1.0) -> None:
+    """Assert that messages were accepted at least 1/rate apart, at 0.98 of the rate on average."""
+    instants = sorted(at for at, _ in playback.accepted)
+    assert min(after - at for at, after in pairwise(instants)) >= 1 / rate - 1e-5
+    assert len(instants) >= 0.98 * rate * (instants[-1] - instants[0])
+    assert instants[-1] >= playback.seconds - 2 * window
+
+
+@pytest.mark.parametrize("batches", [1, 40])
+@pytest.mark.parametrize(
+    ("rate", "speed"), [(1, 1), (9, 1), (100, 1), (5_000, 1), (1, 1440), (100, 0.1)]
+)
+def test_scheduled_messages_are_accepted_one_interval_apart(
+    broker: Broker, rate: int, speed: float, batches: int
+) -> None:
+    playback = play(broker, broker.scheduled(rate, speed), batches, 20)
+    check_schedule(playback, rate * speed, max(1, 1 / speed))
+    assert playback.requests_per_second(since=2) <= 3.5
+
+
+@pytest.mark.parametrize("late", [0.3, 2.0])
+def test_late_tasks_lose_no_scheduled_time(broker: Broker, late: float) -> None:
+    check_schedule(play(broker, broker.scheduled(1_000), 20, 20, late=late), 1_000)
+
+
+def test_the_scheduled_time_of_dead_tasks_is_used(broker: Broker) -> None:
+    playback = play(
+        broker, broker.scheduled(100), 20, 30, dies=lambda number, now: now > 5 and number % 2 == 0
+    )
+    check_schedule(playback, 100)
+
+
+def test_a_broker_that_loses_its_memory_grants_no_scheduled_time_twice(broker: Broker) -> None:
+    playback = play(broker, broker.scheduled(1_000), 20, 10, at={4.1: broker.client.flushall})
+    instants = sorted(at for at, _ in playback.accepted)
+    assert min(after - at for at, after in pairwise(instants)) >= 0.001 - 1e-5
+    assert playback.mean() >= 0.8 * 1_000
+
+
+def test_a_scheduled_message_is_accepted_after_it_was_ready(broker: Broker) -> None:
+    throttle = broker.scheduled(1_000)
+    throttle.acquire(batch_of(1), BATCH_SIZE)
+    broker.now += 1
+    ready_at = SPRING.clock.now() - 300_000
+    grant = throttle.acquire(batch_of(1), BATCH_SIZE, ready_at)
+    assert grant.starts_at is not None
+    assert grant.messages >= 290
+    assert 0.29 <= broker.now - grant.starts_at / 1e6 <= 0.4
+
+
+def test_the_schedule_of_a_grant_is_on_the_clock_of_the_run_and_not_in_the_future() -> None:
+    now = SystemClock().now()
+    clock = make_clock(1_000_000, 10.0, real_start=now - 5_000_000)
+    assert Grant(2).schedule(clock) is None
+    past = Grant(2, starts_at=now - 3_000_000, interval=1_000_000)
+    assert past.schedule(clock) == [31_000_000, 41_000_000]
+    ahead = Grant(2, starts_at=now + 60_000_000, interval=1_000).schedule(clock)
+    assert ahead is not None
+    assert ahead[1] - ahead[0] == 10_000
+    assert ahead[1] <= clock.now()
 
 
 @pytest.mark.parametrize("batches", [1, 20, 300])

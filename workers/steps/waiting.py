@@ -1,0 +1,68 @@
+"""Find the messages of a batch that wait for submission to a gateway."""
+
+from typing import NamedTuple
+
+import sqlalchemy as sa
+
+from tracker.clock import Instant
+from tracker.queries.retries import retry_pause, soft_bounce_time
+from tracker.record.arrivals import read_latest_arrival
+from tracker.record.catalog import Campaign
+from tracker.record.predicates import is_of_message_in
+from tracker.status import Status
+from tracker.store.schema.messages import messages
+from workers.gateways.throttle import Throttle
+from workers.steps.context import StepContext
+
+
+class WaitingMessages(NamedTuple):
+    """Messages of a batch that wait for submission.
+
+    Attributes:
+        messages: how many.
+        ready_at: since when all of them have been waiting; None if that doesn't matter.
+        condition: selects them among the batch's messages.
+    """
+
+    messages: int
+    ready_at: Instant | None
+    condition: sa.ColumnElement[bool]
+
+
+def find_waiting(context: StepContext, throttle: Throttle) -> WaitingMessages:
+    """Return the messages to submit.
+
+    With a schedule, messages on their first attempt go before those that are submitted again: a
+    message can't be accepted before it was ready, and the latter became ready only lately.
+    """
+    campaign = context.campaign
+    is_new = messages.c.status == Status.ABOUT_TO_BE_SENT
+    is_due_again = sa.and_(
+        messages.c.status == Status.SOFT_BOUNCED,
+        messages.c.attempt < campaign.attempts,
+        _is_retry_due(campaign),
+    )
+    is_in_batch = is_of_message_in(messages, context.batch)
+    count = sa.func.count()
+    with context.database.read() as connection:
+        if not throttle.is_scheduled:
+            is_waiting = sa.or_(is_new, is_due_again)
+            waiting = connection.scalar(sa.select(count).where(is_in_batch, is_waiting))
+            return WaitingMessages(waiting or 0, None, is_waiting)
+        new = connection.scalar(sa.select(count).where(is_in_batch, is_new))
+        if new:
+            numbers = range(context.batch.first, context.batch.last + 1)
+            ready_at = read_latest_arrival(
+                connection, campaign.id, Status.ABOUT_TO_BE_SENT, 0, numbers
+            )
+            return WaitingMessages(new, ready_at, is_new)
+        latest = sa.func.max(soft_bounce_time() + retry_pause(campaign))
+        again = connection.execute(sa.select(count, latest).where(is_in_batch, is_due_again)).one()
+        return WaitingMessages(*again, is_due_again)
+
+
+def _is_retry_due(campaign: Campaign) -> sa.ColumnElement[bool]:
+    """Return the condition that a soft-bounced message may be submitted again."""
+    if not campaign.retry_after:
+        return sa.true()
+    return soft_bounce_time() + retry_pause(campaign) <= campaign.clock.now()
