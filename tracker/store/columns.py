@@ -1,11 +1,13 @@
 """Values of a column that are passed to the database as a list."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import sqlalchemy as sa
-from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 ColumnValues = Sequence[int] | Sequence[str | None]
 """Whole numbers, or texts and nulls."""
@@ -16,8 +18,10 @@ def column_type(values: ColumnValues) -> "sa.types.TypeEngine[Any]":
     return sa.BigInteger() if isinstance(next(iter(values), 0), int) else sa.Text()
 
 
-def as_array(numbers: Sequence[int]) -> NDArray[np.int64]:
+def as_array(numbers: Sequence[int]) -> "NDArray[np.int64]":
     """Return whole numbers as an array."""
+    import numpy as np  # a report on SQLite needs no arrays
+
     if isinstance(numbers, range):
         return np.arange(numbers.start, numbers.stop, numbers.step, dtype=np.int64)
     return np.asarray(numbers, np.int64)
