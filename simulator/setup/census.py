@@ -25,7 +25,6 @@ from simulator.scenario.plan import PlannedCampaign
 from simulator.schema import audience_census
 from simulator.setup.message_costs import list_record, make_customer_cost
 from simulator.world.defects import NO_DEFECT
-from tracker.errors import UsageError
 from tracker.status import Channel, Reason
 from workers.gateways.base import load_gateway_kind
 from workers.gateways.safety import is_reserved
@@ -174,18 +173,9 @@ def record_census(connection: Connection, audience_id: int, imported: ImportedAu
 
 
 def load_census(connection: Connection, audience_id: int) -> ImportedAudience:
-    """Return what was known of an imported audience when it was imported.
-
-    Raises:
-        UsageError: an earlier version of sendtrace imported it, and recorded less of it.
-    """
+    """Return what was known of an imported audience when it was imported."""
     query = sa.select(audience_census.c.content).where(audience_census.c.audience_id == audience_id)
     with np.load(io.BytesIO(connection.scalars(query).one()), allow_pickle=False) as arrays:
-        if not {_COUPON_EXPIRES, _TODAY, _RESTRICTIONS} <= set(arrays):
-            raise UsageError(
-                "the run's audience file was imported by an earlier version of sendtrace;"
-                " run the scenario again"
-            )
         return ImportedAudience(
             record_defects=_select_arrays(arrays, _RECORD_PREFIX),
             coupon_defects=_select_arrays(arrays, _COUPON_PREFIX),

@@ -61,7 +61,6 @@ def load_run(connection: Connection, run_id: int) -> Run:
         NotFound: the run doesn't exist.
         RunNotStarted: its customers were never recorded completely.
         InvalidScenario: this version of sendtrace can't read its scenario.
-        UsageError: an earlier version of sendtrace imported its audience file.
     """
     row = connection.execute(
         sa.select(runs.c.definition, runs.c.seed, run_setups)

@@ -1,16 +1,12 @@
 """A run is rebuilt from the record, without the files that it was made from."""
 
-import io
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
-import sqlalchemy as sa
 
 from simulator.oracle.oracle import build_oracles
 from simulator.scenario.file import load_scenario
-from simulator.schema import audience_census
 from simulator.setup.rebuild import RunNotStarted, load_run
 from simulator.setup.record import record_run
 from simulator.setup.run import Run
@@ -21,7 +17,7 @@ from tests.support.inline_runs import (
     settle_batch,
 )
 from tests.support.recorded_runs import start_recorded_run
-from tracker.errors import NotFound, UsageError
+from tracker.errors import NotFound
 from tracker.store.database import Database
 
 SCENARIO = """
@@ -114,14 +110,3 @@ def test_a_run_that_never_started_can_not_be_rebuilt(database: Database, tmp_pat
         rebuild(database, run)
     with pytest.raises(NotFound, match="run 99 does not exist"):
         rebuild(database, replace(run, id=99))
-
-
-def test_an_audience_that_an_earlier_version_imported_is_refused(
-    database: Database, run: Run
-) -> None:
-    content = io.BytesIO()
-    np.savez_compressed(content, allow_pickle=False, hard_bounces=np.zeros(40, np.int16))
-    with database.write() as connection:
-        connection.execute(sa.update(audience_census).values(content=content.getvalue()))
-    with pytest.raises(UsageError, match="an earlier version of sendtrace; run the scenario again"):
-        rebuild(database, run)
