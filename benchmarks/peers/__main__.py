@@ -39,7 +39,7 @@ FULL_MESSAGES = 200_000
 QUICK_MESSAGES = 10_000
 """Messages of a run in batches, the same for each system."""
 
-FULL_SINGLE_MESSAGES = {SENDTRACE: 300, **dict.fromkeys(PEERS, 3_000)}
+FULL_SINGLE_MESSAGES = {SENDTRACE: 200, **dict.fromkeys(PEERS, 2_000)}
 QUICK_SINGLE_MESSAGES = {SENDTRACE: 20, **dict.fromkeys(PEERS, 100)}
 """Messages of a run with one message a task; fewer, as it takes much longer a message."""
 
