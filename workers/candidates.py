@@ -211,38 +211,39 @@ def load_candidates(
     recent = RecentMessages(count_recent)
     subscription = SUBSCRIBED if step is Step.SUPPRESS else None
     coupon = NO_COUPON if ServiceName.COUPON in answers else None
-    # Most customers have only default values; one lookup decides that.
-    exceptional: set[int] = set()
-    for answer in answers.values():
-        exceptional.update(answer.by_number, answer.failed)
     duplicates: Collection[int] = ()
     if step is Step.SUPPRESS and campaign.has_shared_addresses:
         with database.read() as connection:
             duplicates = read_duplicates(connection, database, campaign, numbers)
-    if suspects is True or coupon is not None:
+    # Without its coupon on record, a customer whom the service doesn't name has none.
+    if coupon is not None and answers[ServiceName.COUPON].load_others is None:
+        suspects = True
+    named = _list_named(answers)
+    if suspects is True:
         loaded_customers = load_customers(database, campaign, numbers)
     else:
-        in_any_case = exceptional.union(duplicates)
+        in_any_case = named.union(duplicates)
         if step is Step.SUPPRESS and campaign.organization.message_limit is not None:
             in_any_case.update(recent.load())
         loaded_customers = _load_suspects(database, campaign, numbers, suspects, in_any_case)
-    candidates = [
-        Candidate(customer, campaign, subscription, recent, has_real_gateway, coupon)
-        for customer in loaded_customers
+    loaded_numbers = [customer.number for customer in loaded_customers]
+    answers = {name: answer.complete(loaded_numbers) for name, answer in answers.items()}
+    # Most customers have only default values; one lookup decides that.
+    exceptional = _list_named(answers).union(duplicates)
+    return [
+        _add_answers(candidate, answers, duplicates)
+        if candidate.customer.number in exceptional
+        else candidate
+        for candidate in (
+            Candidate(customer, campaign, subscription, recent, has_real_gateway, coupon)
+            for customer in loaded_customers
+        )
     ]
-    if exceptional:
-        candidates = [
-            _add_answers(candidate, answers)
-            if candidate.customer.number in exceptional
-            else candidate
-            for candidate in candidates
-        ]
-    if duplicates:
-        candidates = [
-            candidate._replace(is_duplicate=True) if candidate.number in duplicates else candidate
-            for candidate in candidates
-        ]
-    return candidates
+
+
+def _list_named(answers: Mapping[ServiceName, ServiceAnswers]) -> set[int]:
+    """Return the numbers of the customers whom a service names, or for whom it failed."""
+    return {number for answer in answers.values() for number in (*answer.by_number, *answer.failed)}
 
 
 def _load_suspects(
@@ -257,6 +258,8 @@ def _load_suspects(
     if not isinstance(suspects, bool):
         loaded = load_customers(database, campaign, numbers, suspects)
     missing = {*in_any_case}.difference(customer.number for customer in loaded)
+    # A service may name customers of whom it wasn't asked.
+    missing.intersection_update(numbers)
     if missing:
         loaded += load_customers(database, campaign, sorted(missing))
         loaded.sort(key=attrgetter("number"))
@@ -272,8 +275,12 @@ def reaches_people(campaign: Campaign) -> bool:
     return campaign.gateway_enabled and load_gateway_kind(campaign.gateway_kind).reaches_people
 
 
-def _add_answers(default: Candidate, answers: Mapping[ServiceName, ServiceAnswers]) -> Candidate:
-    """Return a candidate with the services' answers instead of the default values."""
+def _add_answers(
+    default: Candidate,
+    answers: Mapping[ServiceName, ServiceAnswers],
+    duplicates: Collection[int],
+) -> Candidate:
+    """Return a candidate with what is known of the customer instead of the default values."""
     number = default.number
     failed = frozenset(name for name, answer in answers.items() if number in answer.failed)
     by_service = {name: answer.by_number.get(number) for name, answer in answers.items()}
@@ -288,6 +295,7 @@ def _add_answers(default: Candidate, answers: Mapping[ServiceName, ServiceAnswer
         coupon=coupon,
         referral=by_service.get(ServiceName.REFERRAL),
         failed=failed,
+        is_duplicate=number in duplicates,
     )
 
 

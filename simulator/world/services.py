@@ -1,6 +1,7 @@
 """Simulated services: those of the workers, behind failures that follow from seed and clock."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -108,6 +109,6 @@ class SimulatedServices:
             failed = {number for number in numbers if unanswered[number - first]}
             others = [number for number in numbers if number not in failed]
             answers = answer(campaign, others, attempt, now)
-            return ServiceAnswers(answers.by_number, failed.union(answers.failed))
+            return replace(answers, failed=failed.union(answers.failed))
 
         return fail_or_answer

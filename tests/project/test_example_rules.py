@@ -58,7 +58,7 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
 def test_the_page_shows_the_example_and_its_tests_pass(
     candidate: Callable[..., Candidate], judge: Judge
 ) -> None:
-    shown, its_tests = read_blocks("common-rules.md", "python")
+    shown, with_suspects, its_tests = read_blocks("common-rules.md", "python")
     assert shown == (EXAMPLES / "example_rules.py").read_text(encoding="utf-8")
     names: dict[str, Any] = {}
     exec(compile(its_tests, "common-rules.md", "exec"), names)  # noqa: S102  # our own page
@@ -66,6 +66,9 @@ def test_the_page_shows_the_example_and_its_tests_pass(
     assert len(tests) == 2
     for test in tests:
         test(candidate, judge)
+    exec(compile(shown + with_suspects, "common-rules.md", "exec"), names)  # noqa: S102
+    assert judge(candidate(profile="staff"), names["staff"]).check == "staff"
+    assert not judge(candidate(), names["staff"])
 
 
 def test_the_settings_of_the_page_load(tmp_path: Path) -> None:

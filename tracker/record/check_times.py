@@ -23,7 +23,7 @@ _RECORDED = sa.select(steps.c.id, steps.c.campaign_id, steps.c.check_times).wher
 
 
 class CheckTime(NamedTuple):
-    """The number of calls of a check, and the real seconds that they took."""
+    """The number of calls of a check, one for each message that it judged, and their seconds."""
 
     calls: int
     seconds: float

@@ -114,7 +114,7 @@ class Metric(Enum):
     )
     CHECK_CALLS = (
         "check_calls_total",
-        "Calls of a check, counted in the same steps as its seconds.",
+        "Messages that the rule of a check judged, counted in the same steps as its seconds.",
         (*RUN_LABELS, "check"),
     )
     DATABASE_UP = ("database_up", "1 if the database answered the last query, else 0.")

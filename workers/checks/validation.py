@@ -1,6 +1,6 @@
 """Validation checks: is all the data that the message needs present and usable?"""
 
-from datetime import date, datetime
+from datetime import datetime
 
 import sqlalchemy as sa
 
@@ -10,7 +10,7 @@ from tracker.store.schema.catalog import customers
 from workers.candidates import Candidate, Customer, SuspectCondition, reaches_people
 from workers.checks.base import check, nobody
 from workers.gateways.safety import is_reserved
-from workers.services.base import ServiceName
+from workers.services.base import ServiceName, parse_last_day
 
 
 def _is_empty(column: str) -> sa.ColumnElement[bool]:
@@ -77,13 +77,13 @@ def coupon_date_format(candidate: Candidate, now: datetime) -> bool:
     """Block if the coupon's expiry date is present and not in the format YYYY-MM-DD."""
     if candidate.coupon is None or not candidate.coupon.expires:
         return False
-    return _parse_date(candidate.coupon.expires) is None
+    return parse_last_day(candidate.coupon.expires) is None
 
 
 @check(Reason.COUPON_EXPIRED, step=Step.VALIDATE, order=70, suspects=nobody)
 def coupon_expired(candidate: Candidate, now: datetime) -> bool:
     """Block if the coupon's expiry date has passed, in the time zone of the settings."""
-    day = None if candidate.coupon is None else _parse_date(candidate.coupon.expires)
+    day = None if candidate.coupon is None else parse_last_day(candidate.coupon.expires)
     return day is not None and day < now.date()
 
 
@@ -171,10 +171,3 @@ def coupon_issue(candidate: Candidate, now: datetime) -> bool:
 def referral_service(candidate: Candidate, now: datetime) -> bool:
     """Block if the referral service gave no answer for the customer after retries."""
     return ServiceName.REFERRAL in candidate.failed
-
-
-def _parse_date(text: str | None) -> date | None:
-    try:
-        return date.fromisoformat(text or "")
-    except ValueError:
-        return None

@@ -8,10 +8,11 @@ without an answer; in the end they have failed. A service that can't be reached 
 """
 
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import date
 from enum import StrEnum
-from functools import cache
+from functools import cache, partial
 from typing import Any, NamedTuple, Protocol
 
 import sqlalchemy as sa
@@ -19,6 +20,7 @@ import sqlalchemy as sa
 from tracker.clock import Instant
 from tracker.errors import SendtraceError
 from tracker.record.catalog import Campaign
+from tracker.settings import to_local_time
 from tracker.store.database import Database
 from tracker.store.schema.catalog import customers
 from workers.plugins import PluginGroup, load_plugin
@@ -66,6 +68,18 @@ class Coupon(NamedTuple):
     redeemed: bool = False
 
 
+def parse_last_day(expires: str | None) -> date | None:
+    """Return the day on which a coupon expires, or None if its text isn't a date."""
+    try:
+        return date.fromisoformat(expires or "")
+    except ValueError:
+        return None
+
+
+LoadAnswers = Callable[[Sequence[int]], Mapping[int, Any]]
+"""A function that returns a service's answers for customers, by their numbers."""
+
+
 @dataclass(frozen=True)
 class ServiceAnswers:
     """The result of one call of a service.
@@ -73,10 +87,22 @@ class ServiceAnswers:
     Attributes:
         by_number: the answers by customer number. A customer without an entry has the default.
         failed: the numbers of the customers without an answer.
+        load_others: loads the answers for customers without an entry when they are needed. No
+            shipped check blocks a message because of them. None if these customers have the
+            default.
     """
 
     by_number: Mapping[int, Any]
     failed: Collection[int] = ()
+    load_others: LoadAnswers | None = None
+
+    def complete(self, numbers: Iterable[int]) -> "ServiceAnswers":
+        """Return the answers with those of customers without an entry among some numbers."""
+        settled = {*self.by_number, *self.failed}
+        others = [number for number in numbers if number not in settled]
+        if self.load_others is None or not others:
+            return self
+        return replace(self, by_number={**self.by_number, **self.load_others(others)})
 
 
 Service = Callable[[Campaign, Sequence[int], int, Instant], ServiceAnswers]
@@ -130,6 +156,7 @@ def call_service(
     service = services.find(name)
     by_number: dict[int, Any] = {}
     unanswered = numbers
+    load_others = None
     for attempt in count_calls(is_last_try=is_last_try):
         try:
             answers = service(campaign, unanswered, attempt, campaign.clock.now())
@@ -138,10 +165,11 @@ def call_service(
                 raise
             break
         by_number.update(answers.by_number)
+        load_others = answers.load_others
         unanswered = list(answers.failed)
         if not unanswered:
             break
-    return ServiceAnswers(by_number, frozenset(unanswered))
+    return ServiceAnswers(by_number, frozenset(unanswered), load_others)
 
 
 def count_calls(*, is_last_try: bool) -> Iterator[int]:
@@ -166,8 +194,8 @@ class SqlServices:
         """Return the service of a name."""
         return {
             ServiceName.SUBSCRIPTION: self._load_subscriptions,
-            ServiceName.COUPON: self._load_coupons,
-            ServiceName.REFERRAL: self._load_referrals,
+            ServiceName.COUPON: self._find_coupons,
+            ServiceName.REFERRAL: self._find_referrals,
             ServiceName.HANDLER: _prepare_messages,
         }[name]
 
@@ -182,21 +210,43 @@ class SqlServices:
         rows = self._read_rows(query, campaign, numbers)
         return ServiceAnswers({number: Subscription(*row) for number, *row in rows})
 
-    def _load_coupons(
-        self, campaign: Campaign, numbers: Sequence[int], _attempt: int, _now: Instant
+    def _find_coupons(
+        self, campaign: Campaign, numbers: Sequence[int], _attempt: int, now: Instant
     ) -> ServiceAnswers:
-        """Answer with a `Coupon` for each customer."""
-        columns = (customers.c.coupon_id, customers.c.coupon_expires, customers.c.coupon_redeemed)
-        rows = self._read_rows(sa.select(customers.c.number, *columns), campaign, numbers)
-        return ServiceAnswers({number: Coupon(*row) for number, *row in rows})
+        """Answer with a `Coupon` for each customer whose coupon can't be used today."""
+        expires = customers.c.coupon_expires
+        query = sa.select(expires).distinct().where(sa.func.coalesce(expires, "") != "")
+        texts = [text for (text,) in self._read_rows(query, campaign, numbers)]
+        today = to_local_time(now).date()
+        # A service is called after the step began, perhaps on the next day.
+        unusable = [text for text in texts if (parse_last_day(text) or today) <= today]
+        is_unusable = sa.or_(
+            sa.func.coalesce(customers.c.coupon_id, "") == "", customers.c.coupon_redeemed
+        )
+        if unusable:
+            listed = self._database.table_from_columns(expires=unusable)
+            is_unusable |= expires.in_(sa.select(listed.c.expires))
+        coupons = self._load_coupons(campaign, numbers, is_unusable)
+        return ServiceAnswers(coupons, load_others=partial(self._load_coupons, campaign))
 
-    def _load_referrals(
-        self, campaign: Campaign, numbers: Sequence[int], _attempt: int, _now: Instant
+    def _load_coupons(
+        self, campaign: Campaign, numbers: Sequence[int], *conditions: sa.ColumnElement[bool]
+    ) -> Mapping[int, Coupon]:
+        columns = (customers.c.coupon_id, customers.c.coupon_expires, customers.c.coupon_redeemed)
+        query = sa.select(customers.c.number, *columns).where(*conditions)
+        rows = self._read_rows(query, campaign, numbers)
+        return {number: Coupon(*row) for number, *row in rows}
+
+    def _find_referrals(
+        self, campaign: Campaign, _numbers: Sequence[int], _attempt: int, _now: Instant
     ) -> ServiceAnswers:
-        """Answer with a referral code, a string, for each customer."""
+        """Answer for no customer: every one has a referral code."""
+        return ServiceAnswers({}, load_others=partial(self._load_referrals, campaign))
+
+    def _load_referrals(self, campaign: Campaign, numbers: Sequence[int]) -> Mapping[int, str]:
         query = sa.select(customers.c.number, customers.c.customer_id)
         rows = self._read_rows(query, campaign, numbers)
-        return ServiceAnswers({number: f"R-{customer_id}" for number, customer_id in rows})
+        return {number: f"R-{customer_id}" for number, customer_id in rows}
 
     def _read_rows(
         self, query: "sa.Select[Any]", campaign: Campaign, numbers: Sequence[int]

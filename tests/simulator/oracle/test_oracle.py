@@ -60,7 +60,7 @@ from tracker.store.database import Database
 from tracker.store.schema.messages import NO_REASON
 from workers.checks.base import checks_of
 from workers.gateways.throttle import UnlimitedThrottle
-from workers.services.base import Service, ServiceAnswers, ServiceName, SqlServices
+from workers.services.base import Service, ServiceName, SqlServices
 from workers.steps import at_gateway, before_gateway
 
 pytestmark = pytest.mark.usefixtures("no_retry_delay")
@@ -149,8 +149,8 @@ class Failing(SqlServices):
             if SERVICE_BY_REASON.get(reason) == name
         }
         answer = super().find(name)
-        return lambda campaign, numbers, attempt, now: ServiceAnswers(
-            answer(campaign, numbers, attempt, now).by_number, unanswered & {*numbers}
+        return lambda campaign, numbers, attempt, now: replace(
+            answer(campaign, numbers, attempt, now), failed=unanswered & {*numbers}
         )
 
 
