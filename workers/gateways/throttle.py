@@ -230,7 +230,8 @@ class SharedThrottle:
 
     A gateway that keeps to the instants of a grant accepts its messages one interval apart. Grants
     never overlap, so no window exceeds the rate, and a grant may be a second long. It covers time
-    that has passed, so nothing is accepted in the future, and a dead task takes no time with it.
+    that has passed, so nothing is accepted in the future, and a task that dies while it waits takes
+    no time with it.
 
     A batch that gets less than it wanted has a turn in a queue. The turns are as far apart as the
     gateway needs for the messages of one turn. So about twenty tasks a second run, or two if the
