@@ -69,12 +69,12 @@ records = st.fixed_dictionaries(
         "soft_bounces_sms": counts,
         "last_store": texts,
         "profile": texts,
-        "coupon_id": texts,
+        "coupon_id": st.sampled_from([None, "", "x", "x", "x"]),
         "coupon_expires": st.sampled_from(
             [None, "", "soon", "2020-01-31", "2099-12-31", "2099-02-30", "20991231"]
             + [(TODAY + timedelta(days=days)).isoformat() for days in (-1, 0, 1)]
         ),
-        "coupon_redeemed": flags,
+        "coupon_redeemed": mostly.map(lambda usable: not usable),
         "custom": st.sampled_from(["{}", '{"tag:a":"x"}', '{"tag:a":""}', '{"field:a":"x"}']),
     }
 )
@@ -102,7 +102,7 @@ def changed_campaigns(draw: st.DrawFn, recorded: Campaign) -> Campaign:
         recorded,
         organization=organization,
         channel=draw(st.sampled_from(Channel)),
-        requires=draw(requirements),
+        requires=tuple({*draw(requirements), *draw(st.sampled_from([(), ("coupon",)]))}),
         channel_enabled=draw(mostly),
         sender=draw(st.sampled_from(["Acme", "Acme", ""])),
         coupon_series=draw(
@@ -178,7 +178,7 @@ def test_whoever_a_check_blocks_is_a_suspect(
 ) -> None:
     """The rows are in the database, so the conditions meet its NULLs and empty strings."""
     campaign = data.draw(changed_campaigns(recorded))
-    replace_records(database, campaign, data.draw(st.lists(records, min_size=1, max_size=SIZE)))
+    replace_records(database, campaign, data.draw(st.lists(records, min_size=SIZE, max_size=SIZE)))
     load = partial(load_candidates, database, campaign, range(SIZE), step)
     checks, services, now = checks_of(step), SqlServices("", database), to_local_time(NOW)
     everybody = load(services, NOW)
