@@ -31,6 +31,7 @@ from tracker.record.predicates import is_of_batch, is_same_transition
 from tracker.record.registration import lock_driven_run
 from tracker.record.suppressions.changes import SuppressionChanges
 from tracker.status import Reason, Status, Step
+from tracker.store.columns import Numbers, as_array
 from tracker.store.database import Database
 from tracker.store.schema.catalog import batches
 from tracker.store.schema.messages import (
@@ -80,7 +81,7 @@ class Move:
     numbers: Sequence[int]
     source: State
     target: State
-    at: Instant | Sequence[Instant]
+    at: "Instant | Numbers"
     details: Mapping[int, TransitionDetail] | None = None
 
 
@@ -166,14 +167,14 @@ class Entry:
             rows = self.database.table_from_columns(number=moved)
             at: sa.ColumnElement[int] = sa.literal(move.at, sa.BigInteger)
         else:
-            instants = move.at
+            instants = as_array(move.at)
             if moved is not move.numbers:
-                instant_by_number = dict(zip(move.numbers, move.at, strict=True))
-                instants = [instant_by_number[number] for number in moved]
+                instant_by_number = dict(zip(move.numbers, instants.tolist(), strict=True))
+                instants = as_array([instant_by_number[number] for number in moved])
             rows = self.database.table_from_columns(number=moved, at=instants)
             at = rows.c.at
             source = (self.batch.campaign.id, move.source.status, move.source.attempt)
-            if min(instants) < read_latest_arrival(self.connection, *source, moved):
+            if int(instants.min()) < read_latest_arrival(self.connection, *source, moved):
                 at = not_before_arrival(*source, rows)
         self.connection.execute(
             sa.insert(transitions).from_select(

@@ -18,7 +18,7 @@ from sqlalchemy.sql.expression import FromClause
 
 from tracker.clock import Instant
 from tracker.errors import DatabaseFailed, DatabaseUnreachable, UsageError
-from tracker.store.columns import ColumnValues
+from tracker.store.columns import ColumnValues, find_constants
 from tracker.store.database_clock import REACHABLE_SINCE
 
 if TYPE_CHECKING:
@@ -141,8 +141,23 @@ class Database:
             return self._backend.read_session_process_id(connection)
 
     def table_from_columns(self, **columns: ColumnValues) -> FromClause:
-        """Return lists of one length as a table: whole numbers, or texts and nulls."""
-        return self._backend.table_from_columns(columns)
+        """Return lists of one length as a table: whole numbers, or texts and nulls.
+
+        An array that repeats one value is passed as that value. It may not be the first column.
+        """
+        constants = find_constants(columns)
+        rows = self._backend.table_from_columns(
+            {name: values for name, values in columns.items() if name not in constants}
+        )
+        if not constants:
+            return rows
+        fields = (
+            sa.literal(constants[name], sa.BigInteger).label(name)
+            if name in constants
+            else rows.c[name]
+            for name in columns
+        )
+        return sa.select(*fields).subquery("listed")
 
     def in_list(
         self, column: sa.ColumnElement[int], numbers: Sequence[int]

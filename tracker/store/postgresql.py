@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Engine, Table
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.sql.expression import FromClause
 
-from tracker.store.columns import ColumnValues, as_array, column_type
+from tracker.store.columns import ColumnValues, Numbers, as_array, column_type
 
 CONNECT_TIMEOUT_SECONDS = 5
 
@@ -146,10 +146,10 @@ def read_columns(connection: Connection, rows: sa.Subquery) -> list[NDArray[np.i
 def _array(values: ColumnValues) -> sa.ColumnElement[Any]:
     if isinstance(column_type(values), sa.Text):
         return sa.literal(list(values), postgresql.ARRAY(sa.Text))
-    return _bigint_array(cast("Sequence[int]", values))
+    return _bigint_array(cast("Numbers", values))
 
 
-def _bigint_array(numbers: Sequence[int]) -> sa.ColumnElement[Sequence[int]]:
+def _bigint_array(numbers: Numbers) -> sa.ColumnElement[Sequence[int]]:
     # Converted here, since SQLAlchemy's expressions are reference cycles: they keep what they hold
     # until the garbage collector runs, and an array is small.
     return sa.literal(as_array(numbers), _BigintArray())

@@ -17,7 +17,7 @@ from sqlalchemy.sql.expression import FromClause
 
 from tracker.clock import SystemClock
 from tracker.errors import UsageError
-from tracker.store.columns import ColumnValues, column_type
+from tracker.store.columns import ColumnValues, as_list, column_type
 from tracker.store.database_clock import SQLITE_TRANSACTION_START
 from tracker.text import join_with_or
 
@@ -88,9 +88,9 @@ class SqliteBackend:
         """Return the columns as `json_each(…)`."""
         if len(columns) == 1:
             [(name, values)] = columns.items()
-            rows = _json_rows(list(values))
+            rows = _json_rows(as_list(values))
             return sa.select(rows.c.value.label(name)).subquery("listed")
-        rows = _json_rows(list(zip(*columns.values(), strict=True)))
+        rows = _json_rows(list(zip(*map(as_list, columns.values()), strict=True)))
         fields = (
             sa.func.json_extract(rows.c.value, f"$[{place}]", type_=column_type(values)).label(name)
             for place, (name, values) in enumerate(columns.items())

@@ -6,11 +6,11 @@ next is read from the record, except where a function returns it.
 
 import random
 import time
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 
+import numpy as np
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
@@ -30,6 +30,8 @@ from tracker.record.unconfirmed import (
     update_unconfirmed_batch,
 )
 from tracker.status import OPT_OUTS, Channel, Reason, ReceiptVerdict, Status, Step
+from tracker.store.arrays import read_columns, read_numbers_by_key, read_texts
+from tracker.store.columns import as_sequence
 from tracker.store.schema.catalog import customers
 from tracker.store.schema.messages import messages, transitions
 from workers.gateways.base import (
@@ -192,33 +194,26 @@ def _load_submissions(
     """Return the first waiting messages to offer to the gateway, by the state that they are in."""
     campaign = context.campaign
     recipient = customers.c.email if campaign.channel is Channel.EMAIL else customers.c.mobile_e164
-    query = sa.select(messages.c.status, messages.c.attempt, messages.c.number).where(
+    query = sa.select(messages.c.number, messages.c.status, messages.c.attempt).where(
         is_of_message_in(messages, context.batch), waiting.condition
     )
-    with context.database.read() as connection:
-        rows = connection.execute(query.order_by(messages.c.number).limit(limit)).all()
-        recipients = connection.scalars(
-            sa.select(recipient)
-            .where(
-                customers.c.audience_id == campaign.audience_id,
-                context.database.in_list(customers.c.number, [number for _, _, number in rows]),
-            )
-            .order_by(customers.c.number)
-        ).all()
-    groups: defaultdict[tuple[int, int], tuple[list[int], list[str]]]
-    groups = defaultdict(lambda: ([], []))
-    for (status, attempt, number), address in zip(rows, recipients, strict=True):
-        numbers, addresses = groups[status, attempt]
-        numbers.append(number)
-        addresses.append(address)
+    first = query.order_by(messages.c.number).limit(limit)
     submissions = []
-    for (status, attempt), (numbers, addresses) in groups.items():
-        submission = Submission(
-            campaign=campaign, attempt=attempt + 1, numbers=numbers, recipients=addresses
-        )
-        if context.unavailable_count:  # the first messages may be the cause
-            submission = submission.rotated(random.randrange(len(numbers)))  # noqa: S311
-        submissions.append((State(status=Status(status), attempt=attempt), submission))
+    with context.database.read() as connection:
+        for (status, attempt), numbers in read_numbers_by_key(connection, first).items():
+            addresses = sa.select(recipient).where(
+                customers.c.audience_id == campaign.audience_id,
+                context.database.in_list(customers.c.number, numbers),
+            )
+            submission = Submission(
+                campaign=campaign,
+                attempt=attempt + 1,
+                numbers=numbers,
+                recipients=read_texts(connection, addresses.order_by(customers.c.number)),
+            )
+            if context.unavailable_count:  # the first messages may be the cause
+                submission = submission.rotated(random.randrange(len(numbers)))  # noqa: S311
+            submissions.append((State(status=Status(status), attempt=attempt), submission))
     return submissions
 
 
@@ -272,13 +267,11 @@ def _release_early_receipts(
 
 def _load_awaited_numbers(connection: Connection, batch: Batch) -> Mapping[int, Sequence[int]]:
     """Return the messages that are in the gateway, by their attempt."""
-    numbers: defaultdict[int, list[int]] = defaultdict(list)
-    query = sa.select(messages.c.attempt, messages.c.number).where(
+    query = sa.select(messages.c.number, messages.c.attempt).where(
         is_of_message_in(messages, batch), messages.c.status == Status.IN_GATEWAY
     )
-    for attempt, number in connection.execute(query.order_by(messages.c.number)):
-        numbers[attempt].append(number)
-    return numbers
+    by_key = read_numbers_by_key(connection, query)
+    return {attempt: numbers for (attempt,), numbers in by_key.items()}
 
 
 def engage(context: StepContext, gateway: Gateway) -> None:
@@ -318,5 +311,6 @@ def _load_delivered_messages(connection: Connection, batch: Batch) -> DeliveredM
         transitions.c.status == Status.DELIVERED,
         transitions.c.attempt.in_(range(1, batch.campaign.attempts + 1)),
     )
-    rows = connection.execute(query.order_by(transitions.c.number)).all()
-    return DeliveredMessages([number for number, _ in rows], [at for _, at in rows])
+    numbers, delivered_at = read_columns(connection, query)
+    order = np.argsort(numbers)
+    return DeliveredMessages(as_sequence(numbers[order]), delivered_at[order].tolist())

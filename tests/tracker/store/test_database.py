@@ -13,6 +13,7 @@ from pathlib import Path
 from subprocess import PIPE, STDOUT, Popen
 from typing import Any
 
+import numpy as np
 import pytest
 import sqlalchemy as sa
 from alembic.config import Config
@@ -40,8 +41,8 @@ from tracker.errors import (
 from tracker.record import catalog
 from tracker.record.journal import QUEUED_STATE, Move, open_entry
 from tracker.settings import Settings, load_settings
-from tracker.status import Step
-from tracker.store.arrays import read_columns, read_numbers
+from tracker.status import Status, Step
+from tracker.store.arrays import read_columns, read_numbers, read_numbers_by_key, read_texts
 from tracker.store.database import Database, check_reachable, connect
 from tracker.store.migrate import (
     RETIRED_REVISIONS,
@@ -72,6 +73,13 @@ count_runs = sa.select(sa.func.count()).select_from(runs)
         pytest.param({"number": [], "at": []}, id="two columns, empty"),
         pytest.param({"number": range(20_000)}, id="one column, large"),
         pytest.param({"number": range(FAR, FAR + 3)}, id="a range, far"),
+        pytest.param({"number": range(2), "at": np.array([FAR, FAR])}, id="an array of one value"),
+        pytest.param({"number": range(2), "at": np.array([FAR, -1])}, id="an array of two values"),
+        pytest.param(
+            {"number": [7, 9], "outcome": np.array([4, 5], np.int8), "at": np.array([6, 6])},
+            id="arrays, one of one value",
+        ),
+        pytest.param({"number": np.array([4, 4])}, id="an array alone"),
         pytest.param({"number": range(5, 5)}, id="a range, empty"),
         pytest.param({"number": range(5, -5, -2)}, id="a range, down in steps"),
         pytest.param({"number": range(20_000), "at": range(FAR, FAR + 20_000)}, id="large"),
@@ -124,6 +132,32 @@ def test_numbers_are_a_range_unless_one_is_missing_in_between(
     assert list(numbers) == expected
     assert all(type(number) is int for number in numbers)
     assert isinstance(numbers, list if missing == [4, 6] else range)
+
+
+@pytest.mark.parametrize("missing", [[], [5]], ids=["all contiguous", "one missing"])
+def test_numbers_are_grouped_by_the_other_columns_of_a_query(
+    database: Database, missing: Sequence[int]
+) -> None:
+    make_batch(database, Plan(size=10))
+    is_early = sa.cast(messages.c.number < 3, sa.Integer)
+    query = sa.select(messages.c.number, is_early, messages.c.status)
+    with database.read() as connection:
+        by_key = read_numbers_by_key(connection, query.where(messages.c.number.not_in(missing)))
+    assert {key: list(numbers) for key, numbers in by_key.items()} == {
+        (1, Status.QUEUED): [0, 1, 2],
+        (0, Status.QUEUED): sorted({*range(3, 10)}.difference(missing)),
+    }
+    assert [*by_key] == [(1, Status.QUEUED), (0, Status.QUEUED)]
+    assert isinstance(by_key[1, Status.QUEUED], range)
+
+
+def test_texts_are_read_in_the_order_of_the_query(database: Database) -> None:
+    texts = ["z", "ä\"'\\,", "", "\u2603"]
+    listed = database.table_from_columns(number=[4, 3, 2, 1], text=texts)
+    query = sa.select(listed.c.text).order_by(listed.c.number)
+    with database.read() as connection:
+        assert read_texts(connection, query) == texts[::-1]
+        assert read_texts(connection, query.where(listed.c.number > 4)) == []
 
 
 def test_a_reader_sees_one_snapshot_while_another_writes(database: Database) -> None:

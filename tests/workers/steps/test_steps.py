@@ -131,7 +131,7 @@ class ScriptedGateway:
     def receipts(
         self, _: Batch, awaited: Mapping[int, Sequence[int]], _now: Instant
     ) -> PollResult[Receipt]:
-        self.asked.append(awaited)
+        self.asked.append({attempt: [*numbers] for attempt, numbers in awaited.items()})
         return PollResult(self.receipts_given, self.again)
 
     def engagement(self, *_: object) -> PollResult[EngagementEvent]:
