@@ -16,6 +16,7 @@ from sqlalchemy.exc import IntegrityError
 
 from simulator.schema import acceptances, forced_outcomes, notices, refused_calls, rejections
 from tracker.clock import Instant
+from tracker.store.columns import ColumnValues, Numbers, as_array
 from tracker.store.database import Database
 
 NEVER_DUE: Instant = -1
@@ -57,8 +58,8 @@ class SubmissionPlan:
     attempt: int
     numbers: Sequence[int]
     accepted_at: Instant | Sequence[Instant]
-    outcomes: Sequence[int]
-    due_at: Sequence[Instant]
+    outcomes: Numbers
+    due_at: Numbers
     rejections: Sequence[int]
     notices: Sequence[Notice] = ()
     forced_outcomes: Sequence[ForcedOutcomeRow] = ()
@@ -135,10 +136,14 @@ def _insert_acceptances(
         plan = replace(
             plan,
             numbers=[plan.numbers[position] for position in positions],
-            outcomes=[plan.outcomes[position] for position in positions],
-            due_at=[plan.due_at[position] for position in positions],
+            outcomes=as_array(plan.outcomes)[positions],
+            due_at=as_array(plan.due_at)[positions],
         )
-    columns = {"number": plan.numbers, "outcome": plan.outcomes, "due_at": plan.due_at}
+    columns: dict[str, ColumnValues] = {
+        "number": plan.numbers,
+        "outcome": as_array(plan.outcomes),
+        "due_at": as_array(plan.due_at),
+    }
     if not isinstance(at, int):
         columns["at"] = at
     rows = database.table_from_columns(**columns)
