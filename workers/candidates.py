@@ -1,8 +1,8 @@
 """Load candidates: the messages to judge, with everything that checks may read."""
 
 import json
-import re
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from operator import attrgetter
 from typing import NamedTuple
 
@@ -203,26 +203,14 @@ def load_candidates(
         name: call_service(services, name, campaign, numbers, is_last_try=is_last_try)
         for name in required_services(step, campaign)
     }
-
-    def count_recent() -> Mapping[int, int]:
-        with database.read() as connection:
-            return allowance.count_recent_messages(connection, database, campaign, numbers, now)
-
-    recent = RecentMessages(count_recent)
+    recent = RecentMessages(partial(_count_recent, database, campaign, numbers, now))
     subscription = SUBSCRIBED if step is Step.SUPPRESS else None
     coupon = NO_COUPON if ServiceName.COUPON in answers else None
-    duplicates: Collection[int] = ()
-    if step is Step.SUPPRESS and campaign.has_shared_addresses:
-        with database.read() as connection:
-            duplicates = read_duplicates(connection, database, campaign, numbers)
-    # Without its coupon on record, a customer whom the service doesn't name has none.
-    if coupon is not None and answers[ServiceName.COUPON].load_others is None:
-        suspects = True
-    named = _list_named(answers)
-    if suspects is True:
+    duplicates = _find_duplicates(database, campaign, numbers, step)
+    if suspects is True or _may_lack_coupon(answers):
         loaded_customers = load_customers(database, campaign, numbers)
     else:
-        in_any_case = named.union(duplicates)
+        in_any_case = _list_named(answers).union(duplicates)
         if step is Step.SUPPRESS and campaign.organization.message_limit is not None:
             in_any_case.update(recent.load())
         loaded_customers = _load_suspects(database, campaign, numbers, suspects, in_any_case)
@@ -230,15 +218,36 @@ def load_candidates(
     answers = {name: answer.complete(loaded_numbers) for name, answer in answers.items()}
     # Most customers have only default values; one lookup decides that.
     exceptional = _list_named(answers).union(duplicates)
+    candidates = (
+        Candidate(customer, campaign, subscription, recent, has_real_gateway, coupon)
+        for customer in loaded_customers
+    )
     return [
-        _add_answers(candidate, answers, duplicates)
-        if candidate.customer.number in exceptional
-        else candidate
-        for candidate in (
-            Candidate(customer, campaign, subscription, recent, has_real_gateway, coupon)
-            for customer in loaded_customers
-        )
+        _add_answers(made, answers, duplicates) if made.customer.number in exceptional else made
+        for made in candidates
     ]
+
+
+def _count_recent(
+    database: Database, campaign: Campaign, numbers: Sequence[int], now: Instant
+) -> Mapping[int, int]:
+    with database.read() as connection:
+        return allowance.count_recent_messages(connection, database, campaign, numbers, now)
+
+
+def _find_duplicates(
+    database: Database, campaign: Campaign, numbers: Sequence[int], step: Step
+) -> Collection[int]:
+    """Return the duplicates among customers, in the step that blocks them."""
+    if step is not Step.SUPPRESS or not campaign.has_shared_addresses:
+        return ()
+    with database.read() as connection:
+        return read_duplicates(connection, database, campaign, numbers)
+
+
+def _may_lack_coupon(answers: Mapping[ServiceName, ServiceAnswers]) -> bool:
+    """Return whether customers whom the coupon service doesn't name have no coupon."""
+    return ServiceName.COUPON in answers and answers[ServiceName.COUPON].load_others is None
 
 
 def _list_named(answers: Mapping[ServiceName, ServiceAnswers]) -> set[int]:
@@ -330,18 +339,3 @@ def load_customers(
         query = query.where(condition)
     with database.read() as connection:
         return [*map(Customer._make, connection.execute(query).all())]
-
-
-_REQUIREMENT = re.compile(r"coupon|referral|last_store|profile|membership|(tag|field):\S.*")
-
-
-def validate_requirements(requires: Iterable[str]) -> tuple[str, ...]:
-    """Return a campaign's requirements; raise `ValueError` that names the first unknown one."""
-    requirements = tuple(requires)
-    for requirement in requirements:
-        if _REQUIREMENT.fullmatch(requirement) is None:
-            raise ValueError(
-                f"unknown requirement {requirement!r}; expected coupon, referral, last_store,"
-                " profile, membership, tag:NAME or field:NAME"
-            )
-    return requirements

@@ -36,7 +36,7 @@ from tracker.clock import Instant, SystemClock, from_datetime
 from tracker.settings import to_local_time
 from tracker.status import Channel
 from tracker.text import suggest_similar
-from workers.candidates import validate_requirements
+from workers.checks.validation import validate_requirements
 
 MAX_CAMPAIGN_MESSAGES = 100_000_000
 """Messages of a campaign; a larger number is a typing error."""

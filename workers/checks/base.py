@@ -25,8 +25,6 @@ from importlib.metadata import EntryPoint
 from reprlib import repr as shorten
 from typing import NamedTuple
 
-import sqlalchemy as sa
-
 from tracker.errors import SendtraceError, UsageError
 from tracker.queries.next_step import CHECK_STEPS
 from tracker.record.catalog import Campaign
@@ -315,32 +313,6 @@ def checks_of(step: Step) -> tuple[Check, ...]:
 def checks_at_dispatch(checks: Iterable[Check], *, is_deferred: bool) -> list[Check]:
     """Return which checks judge a message again at dispatch: all of them if one deferred it."""
     return [check for check in checks if is_deferred or check.again_at_dispatch]
-
-
-def find_suspects(checks: Iterable[Check], campaign: Campaign) -> SuspectCondition:
-    """Return whom one of some checks may block.
-
-    Raises:
-        UsageError: a check's `suspects` returned something other than a condition.
-    """
-    conditions: list[sa.ColumnElement[bool]] = []
-    for check in checks:
-        condition: object = True if check.suspects is None else check.suspects(campaign)
-        if condition is True:
-            return True
-        if isinstance(condition, sa.ColumnElement):
-            conditions.append(condition)
-        elif condition is not False:
-            raise UsageError(
-                f"check {check.name}: suspects returned {shorten(condition)}; expected a condition"
-                " on the table customers, True or False"
-            )
-    return sa.or_(*conditions) if conditions else False
-
-
-def nobody(campaign: Campaign) -> bool:
-    """Return that a rule blocks no customer because of the customer's record alone."""
-    return False
 
 
 def sort_checks(checks: Iterable[Check]) -> tuple[Check, ...]:

@@ -8,7 +8,8 @@ from tracker.record.catalog import Campaign
 from tracker.status import Channel, Reason, Step
 from tracker.store.schema.catalog import customers
 from workers.candidates import Candidate, SuspectCondition
-from workers.checks.base import check, nobody
+from workers.checks.base import check
+from workers.checks.suspects import nobody
 from workers.services.base import ServiceName
 
 

@@ -1,5 +1,7 @@
 """Validation checks: is all the data that the message needs present and usable?"""
 
+import re
+from collections.abc import Iterable
 from datetime import datetime
 
 import sqlalchemy as sa
@@ -8,7 +10,8 @@ from tracker.record.catalog import Campaign
 from tracker.status import Channel, Reason, Step
 from tracker.store.schema.catalog import customers
 from workers.candidates import Candidate, Customer, SuspectCondition, reaches_people
-from workers.checks.base import check, nobody
+from workers.checks.base import check
+from workers.checks.suspects import nobody
 from workers.gateways.safety import is_reserved
 from workers.services.base import ServiceName, parse_last_day
 
@@ -171,3 +174,18 @@ def coupon_issue(candidate: Candidate, now: datetime) -> bool:
 def referral_service(candidate: Candidate, now: datetime) -> bool:
     """Block if the referral service gave no answer for the customer after retries."""
     return ServiceName.REFERRAL in candidate.failed
+
+
+_REQUIREMENT = re.compile(r"coupon|referral|last_store|profile|membership|(tag|field):\S.*")
+
+
+def validate_requirements(requires: Iterable[str]) -> tuple[str, ...]:
+    """Return a campaign's requirements; raise `ValueError` that names the first unknown one."""
+    requirements = tuple(requires)
+    for requirement in requirements:
+        if _REQUIREMENT.fullmatch(requirement) is None:
+            raise ValueError(
+                f"unknown requirement {requirement!r}; expected coupon, referral, last_store,"
+                " profile, membership, tag:NAME or field:NAME"
+            )
+    return requirements

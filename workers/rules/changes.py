@@ -14,8 +14,8 @@ from tracker.record.allowance import MAX_MESSAGE_LIMIT, MAX_MESSAGE_LIMIT_DAYS
 from tracker.record.catalog import Campaign
 from tracker.record.receipts import MAX_BOUNCE_LIMIT
 from tracker.text import suggest_similar
-from workers.candidates import validate_requirements
 from workers.checks.base import Check, load_check, sort_checks
+from workers.checks.validation import validate_requirements
 from workers.plugins import PluginGroup
 from workers.rules.as_of import Rules
 

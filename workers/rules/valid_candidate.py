@@ -16,9 +16,9 @@ from workers.candidates import (
     RecentMessages,
     reaches_people,
     required_services,
-    validate_requirements,
 )
 from workers.checks.base import parse_check_step
+from workers.checks.validation import validate_requirements
 from workers.mobile import to_e164
 from workers.services.base import Coupon, ServiceName, Subscription
 

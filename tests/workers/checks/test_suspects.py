@@ -41,8 +41,9 @@ from workers.candidates import (
     load_candidates,
     load_customers,
 )
-from workers.checks.base import Check, FindSuspects, check, checks_of, find_suspects
+from workers.checks.base import Check, FindSuspects, check, checks_of
 from workers.checks.judging import judge_candidates
+from workers.checks.suspects import find_suspects
 from workers.rules.valid_candidate import VALID_CAMPAIGN
 from workers.services.base import ServiceName, SqlServices, Subscription
 from workers.steps import before_gateway
