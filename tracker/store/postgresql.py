@@ -80,8 +80,10 @@ class PostgresqlBackend:
         """Return the columns as `unnest(…)`, and a single range as `generate_series(…)`."""
         [numbers, *others] = columns.values()
         if isinstance(numbers, range) and numbers.step == 1 and not others:
-            bounds = (numbers.start, numbers.stop - 1)
-            rows = sa.func.generate_series(*(sa.literal(bound, sa.BigInteger) for bound in bounds))
+            first_and_last = (numbers.start, numbers.stop - 1)
+            rows = sa.func.generate_series(
+                *(sa.literal(number, sa.BigInteger) for number in first_and_last)
+            )
         else:
             rows = sa.func.unnest(*map(_array, columns.values()))
         typed_columns = (sa.column(name, column_type(values)) for name, values in columns.items())

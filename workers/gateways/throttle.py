@@ -110,7 +110,7 @@ class Throttle(Protocol):
 
     @property
     def is_scheduled(self) -> bool:
-        """Whether its grants have an instant for each message."""
+        """True if its grants have an instant for each message."""
         ...
 
     def acquire(self, batch: Batch, wanted: int, ready_at: Instant | None = None, /) -> Grant:
