@@ -47,10 +47,10 @@ schedules: $(READY) ## Run 2,000 random schedules of steps, deaths and sweeps; S
 bench: $(READY) ## Run the benchmarks and write bench.json; QUICK=1: small sizes, in a minute
 	$(BIN)/python $(QUIETLY) -m benchmarks $(if $(QUICK),--quick) $(ARGS)
 
-bench-compare: $(READY) ## Say what changed between two files of bench: OLD=FILE NEW=FILE
+bench-compare: $(READY) ## List the figures that changed between two results of bench: OLD=FILE NEW=FILE
 	@$(BIN)/python -m benchmarks.compare $(OLD) $(NEW)
 
-bench-peers: $(READY) ## Compare with other task queues and write peers.json; QUICK=1: in a minute
+bench-peers: $(READY) ## Compare with other task queues and write peers.json; QUICK=1: small sizes, in a minute
 	$(BIN)/python $(QUIETLY) -m benchmarks.peers $(if $(QUICK),--quick) $(ARGS)
 
 lock: ## Update requirements.lock to the newest versions, in a fresh environment

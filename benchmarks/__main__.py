@@ -1,7 +1,7 @@
-"""Measure the pipeline against its floor, on SQLite and on PostgreSQL.
+"""Measure the pipeline beside its floors, on SQLite and on PostgreSQL.
 
-Prints progress to stderr and a table to stdout, and writes all figures to a JSON file as soon as a
-database is done. docs/benchmarks.md explains each line. A missed target isn't an error.
+Prints progress to stderr and two tables to stdout, and writes all figures to a JSON file as soon as
+a database is done. docs/benchmarks.md explains each line. A missed target isn't an error.
 Exit codes: 0 measured, 1 a run failed, 2 a file isn't a result, 130 interrupted.
 """
 

@@ -1,4 +1,4 @@
-"""Say what changed between two files of `make bench`, beyond the spread of their figures.
+"""List the figures that changed between two files of `make bench`, beyond their spread.
 
 A figure has changed if the values of one file are all above those of the other. A figure that was
 measured once has no spread; it has changed if it differs by more than 10 %.
@@ -123,7 +123,7 @@ def _list_notes(
     before: Mapping[tuple[str, str], Spread],
     after: Mapping[tuple[str, str], Spread],
 ) -> Iterator[str]:
-    """Yield what makes the two hard to compare."""
+    """Yield the differences that make two results hard to compare."""
     for label, names in (("OLD", before.keys() - after), ("NEW", after.keys() - before)):
         if names:
             listed = "; ".join(f"{database}, {name}" for database, name in sorted(names))

@@ -50,7 +50,7 @@ class DatabaseBenchmark:
     Attributes:
         folder: for temporary files.
         create_database: yields the URL of an empty database, which exists while the block runs.
-        warnings: measurements beside which other processes used the machine.
+        warnings: measurements during which other processes used the machine.
     """
 
     database: str

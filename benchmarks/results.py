@@ -50,13 +50,13 @@ class Throughput(ResultPart):
     rate: Spread
     """Messages per second."""
     cpu: dict[str, Spread]
-    """Microseconds of CPU a message, by process. `all` is their sum."""
+    """Microseconds of CPU per message, by process. `all` is their sum."""
     wal: Spread | None
-    """Bytes of PostgreSQL's write-ahead log a message."""
+    """Bytes of PostgreSQL's write-ahead log per message."""
     commits: Spread | None
-    """Committed transactions of the whole command a message."""
+    """Committed transactions of the whole command, per message."""
     dead_tuples: Spread | None
-    """Rows that updates and deletes of the whole command left dead, a message."""
+    """Rows that updates and deletes of the whole command left dead, per message."""
     other_cores: Spread
     """Cores that other processes of the machine used."""
 
@@ -102,13 +102,13 @@ class Sizes(ResultPart):
     single: int
     """Messages of the run with one message a task."""
     rate: int
-    """Messages per second of the run with a rate; without one, either database does more."""
+    """Rate of the gateway in the run with a rate, in messages per second."""
     largest: int
     """Messages of the largest run."""
     judging: int
     """Candidates."""
     rollups: list[tuple[int, int]]
-    """New and old engagement events of each timing; the old events only become more."""
+    """New and old engagement events of each timing, in ascending order of the old ones."""
     receipts: int
     """Messages with a receipt."""
     page_calls: int
@@ -128,7 +128,7 @@ class BenchmarkResult(ResultPart):
     workers: int
     """Worker processes."""
     batch_size: int
-    """Messages a task."""
+    """Messages per task."""
     sizes: Sizes
     databases: list[DatabaseResult]
 
@@ -152,7 +152,7 @@ class Measure:
     def make_line(
         self, values: Sequence[float], figure: str, beside: str = "", *, detail: str = ""
     ) -> Line:
-        """Return the line of the measured values, none if it could not be measured.
+        """Return the line of the measured values; pass none if nothing could be measured.
 
         `detail` tells lines of one measure apart.
         """

@@ -49,7 +49,7 @@ def format_result(result: BenchmarkResult) -> str:
 
 
 def warn_of_load(result: BenchmarkResult) -> Iterator[str]:
-    """Yield a sentence for each database beside which other processes used the machine."""
+    """Yield a warning for each database whose measurements had other load."""
     for measured in result.databases:
         if measured.warnings:
             yield (

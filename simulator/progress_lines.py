@@ -22,7 +22,7 @@ class ProgressLines:
             self._print_line(line)
 
     def counter(self, nouns: str) -> Callable[[int], None]:
-        """Return a function that adds a count, and shows how many were read."""
+        """Return a function that adds a count and shows the total."""
         total = 0
 
         def add(count: int) -> None:

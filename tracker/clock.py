@@ -89,7 +89,7 @@ class Clock(Protocol):
         ...
 
     def at(self, real: Instant) -> Instant:
-        """Return the instant that it shows at an instant of real time."""
+        """Return the instant that this clock shows at an instant of real time."""
         ...
 
 

@@ -57,7 +57,7 @@ TableOrJsonOption = Annotated[TableOrJson, typer.Option(help="Output format.")]
 
 
 def make_group(help: str) -> typer.Typer:
-    """Return a group of commands, without those yet."""
+    """Return an empty group of commands."""
     return typer.Typer(help=help, no_args_is_help=True, add_completion=False, rich_markup_mode=None)
 
 

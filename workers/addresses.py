@@ -3,7 +3,7 @@
 import re
 from typing import NamedTuple
 
-# email-validator is imported for addresses that aren't plain: most are.
+# email-validator is imported only for addresses that aren't plain; most are plain.
 
 MAX_LOCAL_CHARACTERS, MAX_ADDRESS_CHARACTERS = 64, 254
 """Lengths that RFC 5321 and RFC 3696 (erratum 1690) allow."""

@@ -118,7 +118,7 @@ class RecentMessages:
 NO_RECENT_MESSAGES = RecentMessages(dict)
 
 SuspectCondition = sa.ColumnElement[bool] | bool
-"""Which customers rules may block: a condition on the table `customers`, all, or none."""
+"""Condition for suspects, whom rules may block: on the table `customers`, True, or False."""
 
 
 class Candidate(NamedTuple):
@@ -192,8 +192,9 @@ def load_candidates(
     The message limit period ends `now`. On the last try of a step an unavailable service counts as
     failed; else `ServiceUnavailable` is raised.
 
-    With a condition only suspects become candidates: customers for whom it holds, customers whom a
-    service names, duplicates, and, if the organization limits messages, customers with recent ones.
+    With a condition only some customers become candidates: those for whom it holds, those whom a
+    service names, and duplicates. If the organization limits messages, customers with recent
+    messages become candidates too.
 
     Raises:
         UsageError: the campaign's gateway can't be loaded.
@@ -267,7 +268,7 @@ def _load_suspects(
     if not isinstance(suspects, bool):
         loaded = load_customers(database, campaign, numbers, suspects)
     missing = {*in_any_case}.difference(customer.number for customer in loaded)
-    # A service may name customers of whom it wasn't asked.
+    # A service may name customers that it wasn't asked about.
     missing.intersection_update(numbers)
     if missing:
         loaded += load_customers(database, campaign, sorted(missing))
@@ -289,7 +290,7 @@ def _add_answers(
     answers: Mapping[ServiceName, ServiceAnswers],
     duplicates: Collection[int],
 ) -> Candidate:
-    """Return a candidate with what is known of the customer instead of the default values."""
+    """Return a candidate with the services' answers and its duplicate mark, instead of defaults."""
     number = default.number
     failed = frozenset(name for name, answer in answers.items() if number in answer.failed)
     by_service = {name: answer.by_number.get(number) for name, answer in answers.items()}

@@ -41,7 +41,7 @@ QUICK_MESSAGES = 10_000
 
 FULL_SINGLE_MESSAGES = {SENDTRACE: 200, **dict.fromkeys(PEERS, 2_000)}
 QUICK_SINGLE_MESSAGES = {SENDTRACE: 20, **dict.fromkeys(PEERS, 100)}
-"""Messages of a run with one message a task; fewer, as it takes much longer a message."""
+"""Messages of a run with one message per task: fewer, since each message takes much longer."""
 
 
 def main() -> None:
@@ -143,18 +143,29 @@ def _parse_options() -> argparse.Namespace:
     )
     add = parser.add_argument
     add("--quick", action="store_true", help="small sizes: shows that it works, not how fast")
-    add("--json", type=Path, metavar="FILE", default=Path("peers.json"), help="peers.json")
-    add("--page", type=Path, metavar="FILE", help="replace the table of this page, docs/peers.md")
+    add(
+        "--json",
+        type=Path,
+        metavar="FILE",
+        default=Path("peers.json"),
+        help="where to write the figures (peers.json)",
+    )
+    add("--page", type=Path, metavar="FILE", help="replace the table of a page: docs/peers.md")
     add("--only", nargs="+", choices=SYSTEMS, default=SYSTEMS, help="systems to measure (all)")
     add("--rounds", type=int, metavar="N", help=f"rounds ({FULL_ROUNDS}; 1 with --quick)")
-    add("--messages", type=int, metavar="N", help=f"messages in batches ({FULL_MESSAGES:,})")
+    add(
+        "--messages",
+        type=int,
+        metavar="N",
+        help=f"messages of a run in batches ({FULL_MESSAGES:,})",
+    )
     add(
         "--batch-sizes",
         type=int,
         nargs="+",
         metavar="N",
         default=BATCH_SIZES,
-        help="messages a task (1 1000 10000)",
+        help="messages per task (1 1000 10000)",
     )
     return parser.parse_args()
 

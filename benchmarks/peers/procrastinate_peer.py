@@ -41,8 +41,8 @@ def register(step: Step) -> Task[[int, int], Awaitable[None], [int, int]]:
         async with connector.pool.connection() as connection:
             await connection.execute(*step_statement(step, first, last))
             if step in next_steps:
-                following = tasks[next_steps[step]].configure(connection=connection)
-                await following.defer_async(first=first, last=last)
+                next_task = tasks[next_steps[step]].configure(connection=connection)
+                await next_task.defer_async(first=first, last=last)
 
     return app.task(run, name=step.value)
 

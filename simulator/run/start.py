@@ -31,7 +31,7 @@ def record_and_drive(
     """Record a run, start it once its worker is ready, and drive it to its end.
 
     Args:
-        machine: the machine before the run, which loads it.
+        machine: description of the machine, made before the run adds load.
         print_result: called with the result before it is recorded.
 
     Raises:

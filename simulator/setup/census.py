@@ -173,7 +173,7 @@ def record_census(connection: Connection, audience_id: int, imported: ImportedAu
 
 
 def load_census(connection: Connection, audience_id: int) -> ImportedAudience:
-    """Return what was known of an imported audience when it was imported."""
+    """Return an imported audience as it was at its import."""
     query = sa.select(audience_census.c.content).where(audience_census.c.audience_id == audience_id)
     with np.load(io.BytesIO(connection.scalars(query).one()), allow_pickle=False) as arrays:
         return ImportedAudience(

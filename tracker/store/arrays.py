@@ -75,7 +75,7 @@ def read_numbers_by_key(
 def read_texts(connection: Connection, query: "sa.Select[Any]") -> list[str]:
     """Return the texts, none of them null, in the one column of an ordered query.
 
-    The database makes one value of them, which takes less time than rows.
+    The database returns them as one JSON value, which takes less time than rows.
     """
     [text] = query.subquery().c
     if connection.dialect.name == "postgresql":

@@ -28,8 +28,8 @@ class Monitoring:
         read_queue_depths: returns the depth of each queue; raises any error of the broker's client.
         read_worker_activity: returns the workers and their recent failures.
         notify_workers: enqueues the task that applies stored reports.
-        explain_checks: returns the verdict of every check on a message, with plain values that
-            it read; raises `NotFound`.
+        explain_checks: returns the verdict of every check on a message, with the values that the
+            check read, as plain types; raises `NotFound`.
         requeue_command: returns the command that re-queues a batch (campaign id, batch, step).
         worker_command: returns the command that starts a worker for a queue.
     """

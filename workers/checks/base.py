@@ -62,7 +62,7 @@ The time is aware, in the time zone of the settings.
 """
 
 FindSuspects = Callable[[Campaign], SuspectCondition]
-"""A function that returns which customers of a campaign a rule may block, by their records.
+"""A function of a campaign that finds the suspects of a rule: customers whom it may block.
 
 It returns a condition on the table `customers`, True for all customers, or False for none. A
 condition that is NULL for a customer doesn't hold.

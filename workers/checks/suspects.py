@@ -12,7 +12,7 @@ from workers.checks.base import Check
 
 
 def find_suspects(checks: Iterable[Check], campaign: Campaign) -> SuspectCondition:
-    """Return whom one of some checks may block.
+    """Return the condition for customers whom at least one of some checks may block.
 
     Raises:
         UsageError: a check's `suspects` returned something other than a condition.
@@ -33,5 +33,5 @@ def find_suspects(checks: Iterable[Check], campaign: Campaign) -> SuspectConditi
 
 
 def nobody(campaign: Campaign) -> bool:
-    """Return that a rule blocks no customer because of the customer's record alone."""
+    """Return False: the rule blocks no customer because of the customer's record alone."""
     return False

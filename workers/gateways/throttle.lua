@@ -1,6 +1,7 @@
 -- Grant a batch permission to submit messages to a gateway, within the gateway's rate.
 --
--- A grant is an interval of the gateway's time: one `interval` for each message. Grants never overlap.
+-- A grant covers a stretch of the gateway's time: one `interval` for each message. Grants never
+-- overlap.
 --
 -- KEYS[1]  hash   granted_until: end of the gateway's time that has been granted
 --                 rebooked_until: end of the time for which batches that came too early are rebooked
@@ -21,10 +22,11 @@
 -- ARGV[11] max_delay: longest delay of a batch
 -- ARGV[12] ttl: time without a request after which the state expires
 -- ARGV[13] head_start: time that is granted at once if there is no state
--- ARGV[14] waited: how long the messages have been waiting; the interval can't begin before that
+-- ARGV[14] waited: how long the messages have been waiting; no grant begins before that
 --
 -- Returns the number of messages granted, the time to wait before the next request, and the instant
--- at which the granted interval begins. Instants and times are in microseconds. Instants are read from the broker's clock, the same for all workers.
+-- at which the grant begins. Instants and times are in microseconds. Instants are read
+-- from the broker's clock, the same for all workers.
 
 local state, queue, grants, rebooked = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local requester = ARGV[1]

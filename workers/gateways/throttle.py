@@ -45,8 +45,9 @@ MAX_CATCH_UP_WINDOWS = 0.5
 """Windows of unused time that are made up for, if batches were waiting."""
 
 MAX_SCHEDULED_CATCH_UP_WINDOWS = 5
-"""The same for a gateway that keeps to the instants of a grant. More can't exceed the rate there,
-so this only limits how far in the past an acceptance lies when it is recorded."""
+"""Windows of unused time that are made up for at a gateway that keeps to the instants of a grant.
+More wouldn't exceed the rate there; this only limits how long after its acceptance a message is
+recorded."""
 
 UNBOUNDED = 2**53
 """More messages than any window has; a float holds all whole numbers up to it."""
@@ -62,7 +63,8 @@ PROBE_INTERVAL = timedelta(milliseconds=200)
 """How often, if turns are rarer, one of the waiting batches requests the share of dead tasks."""
 
 SCHEDULED_PROBE_INTERVAL = timedelta(seconds=1)
-"""The same for a gateway that keeps to the instants of a grant; it makes up for more."""
+"""PROBE_INTERVAL of a gateway that keeps to the instants of a grant. It makes up for more unused
+time, so requests may be rarer."""
 
 MAX_DELAY = timedelta(minutes=1)
 """Longest delay of a batch. It is well below the broker's visibility timeout, after which the
@@ -80,8 +82,8 @@ class Grant:
     """A permission to submit some messages now, and to ask again after `delay` of real time.
 
     Attributes:
-        starts_at: real instant at which the granted interval begins, if the gateway accepts each
-            message at its own instant. The interval ends now at the latest.
+        starts_at: real instant at which the granted time begins, if the gateway accepts each
+            message at its own instant. The granted time ends now at the latest.
         interval: real microseconds between two of these instants.
     """
 
@@ -238,8 +240,8 @@ class SharedThrottle:
     gateway keeps to instants, however many batches wait. A turn is not a reservation: other
     batches get the share of a batch that doesn't come.
 
-    If the broker loses its memory, all batches start again with one turn. The window around that
-    instant may exceed the rate by one turn, unless the gateway keeps to instants.
+    If the broker loses its memory, one turn is granted at once. The window around that instant may
+    exceed the rate by one turn. A gateway that keeps to instants gets no such turn.
     """
 
     def __init__(self, client: Redis, name: str, rate_limit: RateLimit) -> None:

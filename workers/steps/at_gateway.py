@@ -66,7 +66,7 @@ def submit(context: StepContext, gateway: Gateway, throttle: Throttle) -> NextSt
     if not wanted:
         return None
     grant = throttle.acquire(context.batch, wanted, waiting.ready_at)
-    # A gateway without a schedule may refuse messages, and is offered others instead.
+    # A gateway without a schedule may refuse messages; the step then offers it others.
     submissions = _load_submissions(context, waiting, grant.messages if grant.starts_at else wanted)
     moves, receipts, delay, failed = _submit_granted(context, gateway, submissions, grant, wanted)
     if moves or failed:

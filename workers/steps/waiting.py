@@ -32,8 +32,8 @@ class WaitingMessages(NamedTuple):
 def find_waiting(context: StepContext, throttle: Throttle) -> WaitingMessages:
     """Return the messages to submit.
 
-    With a schedule, messages on their first attempt go before those that are submitted again: a
-    message can't be accepted before it was ready, and the latter became ready only lately.
+    With a schedule, messages on their first attempt go before those that are submitted again. No
+    message can be accepted before it was ready, and messages to retry became ready later.
     """
     campaign = context.campaign
     is_new = messages.c.status == Status.ABOUT_TO_BE_SENT
