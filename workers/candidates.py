@@ -25,6 +25,8 @@ from workers.services.base import (
     Services,
     Subscription,
     call_service,
+    complete_answers,
+    list_named,
 )
 
 
@@ -211,14 +213,15 @@ def load_candidates(
     if suspects is True or _may_lack_coupon(answers):
         loaded_customers = load_customers(database, campaign, numbers)
     else:
-        in_any_case = _list_named(answers).union(duplicates)
+        in_any_case = list_named(answers).union(duplicates)
         if step is Step.SUPPRESS and campaign.organization.message_limit is not None:
             in_any_case.update(recent.load())
         loaded_customers = _load_suspects(database, campaign, numbers, suspects, in_any_case)
-    loaded_numbers = [customer.number for customer in loaded_customers]
-    answers = {name: answer.complete(loaded_numbers) for name, answer in answers.items()}
+    answers = complete_answers(
+        answers, [customer.number for customer in loaded_customers], is_last_try=is_last_try
+    )
     # Most customers have only default values; one lookup decides that.
-    exceptional = _list_named(answers).union(duplicates)
+    exceptional = list_named(answers).union(duplicates)
     candidates = (
         Candidate(customer, campaign, subscription, recent, has_real_gateway, coupon)
         for customer in loaded_customers
@@ -249,11 +252,6 @@ def _find_duplicates(
 def _may_lack_coupon(answers: Mapping[ServiceName, ServiceAnswers]) -> bool:
     """Return whether customers whom the coupon service doesn't name have no coupon."""
     return ServiceName.COUPON in answers and answers[ServiceName.COUPON].load_others is None
-
-
-def _list_named(answers: Mapping[ServiceName, ServiceAnswers]) -> set[int]:
-    """Return the numbers of the customers whom a service names, or for whom it failed."""
-    return {number for answer in answers.values() for number in (*answer.by_number, *answer.failed)}
 
 
 def _load_suspects(

@@ -50,8 +50,10 @@ def test_cpu_of_processes_that_end_is_counted_once_in_their_role(tmp_path: Path)
         subprocess.run(command, cwd=ROOT, check=True)
         ended_at = time.time()
     cost = readings.cost(began_at, ended_at)
-    assert cost.cpu.keys() == {"driver", "worker", "pool"}
-    assert sum(cost.cpu.values()) == pytest.approx(3 * BURNED_SECONDS, rel=0.2)
+    # Other tests in this process may have left a broker or a database running.
+    roles = {"driver", "worker", "pool"}
+    assert roles <= cost.cpu.keys()
+    assert sum(cost.cpu[role] for role in roles) == pytest.approx(3 * BURNED_SECONDS, rel=0.2)
     # What a process used after its last reading counts for its parent.
     assert cost.cpu["driver"] == pytest.approx(BURNED_SECONDS, abs=0.25)
     assert readings.peaks["pool"] > 1e6

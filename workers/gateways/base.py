@@ -262,7 +262,7 @@ def load_gateway_kind(name: str) -> GatewayKind:
         ) from None
     return GatewayKind(
         factory=factory,
-        reaches_people=not isinstance(factory, DeclaresNetwork) or factory.network,
+        reaches_people=not isinstance(factory, DeclaresNetwork) or bool(factory.network),
         channels=served,
-        keeps_to_instants=isinstance(factory, KeepsToInstants) and factory.keeps_to_instants,
+        keeps_to_instants=isinstance(factory, KeepsToInstants) and bool(factory.keeps_to_instants),
     )

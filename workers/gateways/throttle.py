@@ -95,7 +95,8 @@ class Grant:
     def schedule(self, clock: Clock) -> list[Instant] | None:
         """Return the instant of each message on a run's clock; None if each is accepted now.
 
-        No instant is in the future, even if the broker's clock is ahead of this computer's.
+        No instant is in the future, even if the broker's clock is ahead of this computer's. Then
+        instants of different computers may overlap by the difference of their clocks.
         """
         if self.starts_at is None:
             return None

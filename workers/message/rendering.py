@@ -241,4 +241,4 @@ class MessageRenderer:
         )
         if answers.failed:
             raise ServiceUnavailable(f"the {name} service gives no answer")
-        return answers.complete(numbers).by_number
+        return answers.complete(numbers, is_last_try=False).by_number

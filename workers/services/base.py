@@ -96,13 +96,22 @@ class ServiceAnswers:
     failed: Collection[int] = ()
     load_others: LoadAnswers | None = None
 
-    def complete(self, numbers: Iterable[int]) -> "ServiceAnswers":
-        """Return the answers with those of customers without an entry among some numbers."""
+    def complete(self, numbers: Iterable[int], *, is_last_try: bool) -> "ServiceAnswers":
+        """Return the answers with those of customers without an entry among some numbers.
+
+        On the last try of a step they have failed if the service is unavailable.
+        """
         settled = {*self.by_number, *self.failed}
         others = [number for number in numbers if number not in settled]
         if self.load_others is None or not others:
             return self
-        return replace(self, by_number={**self.by_number, **self.load_others(others)})
+        try:
+            loaded = self.load_others(others)
+        except ServiceUnavailable:
+            if not is_last_try:
+                raise
+            return replace(self, failed=frozenset(self.failed).union(others))
+        return replace(self, by_number={**self.by_number, **loaded})
 
 
 Service = Callable[[Campaign, Sequence[int], int, Instant], ServiceAnswers]
@@ -165,11 +174,25 @@ def call_service(
                 raise
             break
         by_number.update(answers.by_number)
-        load_others = answers.load_others
+        load_others = answers.load_others or load_others
         unanswered = list(answers.failed)
         if not unanswered:
             break
     return ServiceAnswers(by_number, frozenset(unanswered), load_others)
+
+
+def complete_answers(
+    answers: Mapping[ServiceName, ServiceAnswers], numbers: Sequence[int], *, is_last_try: bool
+) -> dict[ServiceName, ServiceAnswers]:
+    """Return the answers of several services with those of customers that they didn't name."""
+    return {
+        name: answer.complete(numbers, is_last_try=is_last_try) for name, answer in answers.items()
+    }
+
+
+def list_named(answers: Mapping[ServiceName, ServiceAnswers]) -> set[int]:
+    """Return the numbers of the customers whom a service names, or for whom it failed."""
+    return {number for answer in answers.values() for number in (*answer.by_number, *answer.failed)}
 
 
 def count_calls(*, is_last_try: bool) -> Iterator[int]:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
+from itertools import islice
 
 import numpy as np
 import sqlalchemy as sa
@@ -176,7 +177,7 @@ class _Offers:
         schedule: Sequence[Instant] | None,
     ) -> None:
         self._submissions = submissions
-        self._schedule = schedule
+        self._instants = None if schedule is None else iter(schedule)
         self.limit = limit
 
     def __iter__(self) -> Iterator[tuple[State, Submission]]:
@@ -185,7 +186,13 @@ class _Offers:
             while rest.numbers and self.limit > 0:
                 offered, rest = rest.split(self.limit)
                 self.limit -= len(offered.numbers)
-                yield source, replace(offered, accept_at=self._schedule)
+                yield source, self._schedule(offered)
+
+    def _schedule(self, offered: Submission) -> Submission:
+        """Return messages with the next instants of the schedule, if there is one."""
+        if self._instants is None:
+            return offered
+        return replace(offered, accept_at=[*islice(self._instants, len(offered.numbers))])
 
 
 def _load_submissions(

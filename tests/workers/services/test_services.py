@@ -16,6 +16,7 @@ from tests.support.factory import (
     read_states,
     step_context,
 )
+from tracker.clock import Instant
 from tracker.record.catalog import Campaign
 from tracker.record.journal import QUEUED_STATE
 from tracker.status import Channel, Reason, Step
@@ -26,6 +27,7 @@ from workers.services import handlers
 from workers.services.base import (
     MAX_SERVICE_CALLS,
     Coupon,
+    Service,
     ServiceAnswers,
     ServiceName,
     Services,
@@ -122,6 +124,45 @@ def judge(
         for number, state in read_states(database, batch).items()
         if state != QUEUED_STATE
     }
+
+
+class NamingExceptions:
+    """A coupon service that names one customer, fails for another one, and loads the rest later."""
+
+    def __init__(self, *, is_reachable: bool) -> None:
+        self._is_reachable = is_reachable
+
+    def find(self, _name: ServiceName) -> Service:
+        return self._answer
+
+    def _answer(
+        self, _campaign: Campaign, _numbers: Sequence[int], attempt: int, _now: Instant
+    ) -> ServiceAnswers:
+        if attempt:
+            return ServiceAnswers({2: Coupon("C-2")})
+        return ServiceAnswers({1: Coupon()}, {2}, self._load)
+
+    def _load(self, numbers: Sequence[int]) -> Mapping[int, Coupon]:
+        if not self._is_reachable:
+            raise UNAVAILABLE
+        return {number: Coupon(f"C-{number}") for number in numbers}
+
+
+def test_the_rest_can_be_loaded_after_a_retry_that_answers_in_full() -> None:
+    services = NamingExceptions(is_reachable=True)
+    answers = call_service(services, COUPON, SPRING, range(1, 5), is_last_try=False)
+    completed = answers.complete(range(1, 5), is_last_try=False)
+    assert completed.by_number[1] == Coupon()
+    assert [completed.by_number[number].coupon_id for number in (2, 3, 4)] == ["C-2", "C-3", "C-4"]
+
+
+def test_an_unavailable_rest_raises_except_on_the_last_try() -> None:
+    services = NamingExceptions(is_reachable=False)
+    answers = call_service(services, COUPON, SPRING, range(1, 5), is_last_try=False)
+    with pytest.raises(ServiceUnavailable):
+        answers.complete(range(1, 5), is_last_try=False)
+    completed = answers.complete(range(1, 5), is_last_try=True)
+    assert ({*completed.by_number}, {*completed.failed}) == ({1, 2}, {3, 4})
 
 
 @pytest.mark.parametrize("name", REASONS)

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from itertools import pairwise
 
 import pytest
 import sqlalchemy as sa
@@ -31,7 +32,7 @@ from tests.support.factory import (
     read_states,
     step_context,
 )
-from tracker.clock import Instant
+from tracker.clock import Instant, SystemClock
 from tracker.queries.next_step import NextStep
 from tracker.record.catalog import Batch
 from tracker.record.check_times import sum_check_times
@@ -447,6 +448,33 @@ class Granting:
 
     def acquire(self, _batch: Batch, _wanted: int, _ready_at: Instant | None = None) -> Grant:
         return Grant(self.messages, self.delay)
+
+
+@dataclass
+class Scheduling(Granting):
+    """A throttle that grants intervals of a second, in the last minute."""
+
+    is_scheduled: bool = True
+
+    def acquire(self, _batch: Batch, _wanted: int, _ready_at: Instant | None = None) -> Grant:
+        starts_at = float(SystemClock().now() - 60_000_000)
+        return Grant(self.messages, self.delay, starts_at, interval=1e6)
+
+
+def test_each_message_of_a_grant_has_an_instant_of_its_own_whatever_its_attempt(
+    database: Database,
+) -> None:
+    batch = make_batch(database, Plan(size=6, attempts=3))
+    bounced = READY, in_gateway(), in_status(Status.SOFT_BOUNCED)
+    move(database, batch, [0, 1, 2], *bounced)
+    move(database, batch, [3, 4, 5], *bounced, in_gateway(2), in_status(Status.SOFT_BOUNCED, 2))
+    gateway = ScriptedGateway()
+    submit(database, batch, gateway, Scheduling(5, timedelta()))
+    schedules = [submission.accept_at for submission in gateway.submissions]
+    assert [len(schedule or ()) for schedule in schedules] == [3, 2]
+    instants = [at for schedule in schedules for at in schedule or ()]
+    gaps = {later - earlier for earlier, later in pairwise(instants)}
+    assert gaps == {1_000_000}
 
 
 @dataclass
