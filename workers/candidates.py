@@ -194,9 +194,8 @@ def load_candidates(
     The message limit period ends `now`. On the last try of a step an unavailable service counts as
     failed; else `ServiceUnavailable` is raised.
 
-    With a condition only some customers become candidates: those for whom it holds, those whom a
-    service names, and duplicates. If the organization limits messages, customers with recent
-    messages become candidates too.
+    With a condition only suspects become candidates: customers for whom it holds, customers whom a
+    service names, duplicates, and, if the organization limits messages, customers with recent ones.
 
     Raises:
         UsageError: the campaign's gateway can't be loaded.
@@ -217,11 +216,10 @@ def load_candidates(
         if step is Step.SUPPRESS and campaign.organization.message_limit is not None:
             in_any_case.update(recent.load())
         loaded_customers = _load_suspects(database, campaign, numbers, suspects, in_any_case)
-    answers = complete_answers(
-        answers, [customer.number for customer in loaded_customers], is_last_try=is_last_try
-    )
-    # Most customers have only default values; one lookup decides that.
+    loaded = [customer.number for customer in loaded_customers]
+    answers = complete_answers(answers, loaded, is_last_try=is_last_try)
     exceptional = list_named(answers).union(duplicates)
+    # Most customers have only default values; one lookup decides that.
     candidates = (
         Candidate(customer, campaign, subscription, recent, has_real_gateway, coupon)
         for customer in loaded_customers
