@@ -19,6 +19,7 @@ SHORT_FORMS = {
     "schedules": ("SCHEDULES=5",),
     "bench": (),  # see test_benchmarks.py
     "bench-compare": (),  # see test_benchmarks.py
+    "bench-peers": (),  # see test_peers.py
 }
 
 
@@ -35,7 +36,10 @@ def test_readme_shows_what_make_demo_prints(tmp_path: Path) -> None:
         assert re.search(rf"^    {line} +[1-9]", sample, re.MULTILINE), line
 
 
-@pytest.mark.parametrize("target", sorted(SHORT_FORMS.keys() - {"bench", "bench-compare", "demo"}))
+TESTED_ELSEWHERE = {"bench", "bench-compare", "bench-peers", "demo"}
+
+
+@pytest.mark.parametrize("target", sorted(SHORT_FORMS.keys() - TESTED_ELSEWHERE))
 def test_target_runs(target: str, tmp_path: Path) -> None:
     before = {name: (FOLDER / name).read_text() for name in GENERATED_PAGES}
     arguments = [argument.format(folder=tmp_path) for argument in SHORT_FORMS[target]]

@@ -1,8 +1,6 @@
-"""The comparison with other task queues: the real command, in a small size."""
+"""The comparison with other task queues: the target of the Makefile, in a small size."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,7 +9,7 @@ from benchmarks.meter import Cost
 from benchmarks.peers.result import TABLE_BEGIN, TABLE_END, Comparison, Form, format_comparison
 from benchmarks.peers.runs import Run
 from benchmarks.peers.systems import PEERS
-from tests.support.paths import ROOT
+from tests.support.make import run_make
 
 MESSAGES = 2_000
 
@@ -19,9 +17,11 @@ MESSAGES = 2_000
 def test_each_peer_stores_every_transition(tmp_path: Path) -> None:
     page, file = tmp_path / "peers.md", tmp_path / "peers.json"
     page.write_text(f"# Peers\n{TABLE_BEGIN}\nold\n{TABLE_END}\nend\n")
-    command = [sys.executable, "-m", "benchmarks.peers", "--quick", "--batch-sizes", "1000"]
-    command += ["--messages", str(MESSAGES), "--json", str(file), "--page", str(page)]
-    subprocess.run([*command, "--only", *PEERS], cwd=ROOT, check=True)
+    options = f"--batch-sizes 1000 --messages {MESSAGES} --json {file} --page {page}"
+    ended = run_make(
+        "bench-peers", "QUICK=1", f"ARGS={options} --only {' '.join(PEERS)}", settings={}
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
     forms = json.loads(file.read_text())["forms"]
     assert [form["system"] for form in forms] == [*PEERS]
     for form in forms:
