@@ -8,11 +8,12 @@
 -- KEYS[2]  zset   queue: the waiting batches, by the instant of their turn
 -- KEYS[3]  list   grants of the last window, oldest first, each "instant messages"
 -- KEYS[4]  set    rebooked: the waiting batches whose turn was rebooked
+-- KEYS[5]  hash   shares: the messages that the turn of each waiting batch may submit
 --
 -- ARGV[1]  requester: the batch
 -- ARGV[2]  wanted: messages that it wants to submit
 -- ARGV[3]  interval: time that the gateway needs for a message
--- ARGV[4]  turn: messages that one turn may submit
+-- ARGV[4]  turn: most messages that one turn may submit
 -- ARGV[5]  window: the time in which at most ARGV[6] messages may be granted
 -- ARGV[6]  limit
 -- ARGV[7]  catch_up: unused time that is made up for at most, if batches were waiting
@@ -25,10 +26,10 @@
 -- ARGV[14] waited: how long the messages have been waiting; no grant begins before that
 --
 -- Returns the number of messages granted, the time to wait before the next request, and the instant
--- at which the grant begins. Instants and times are in microseconds. Instants are read
--- from the broker's clock, the same for all workers.
+-- at which the grant begins. Instants and times are in microseconds. Instants are read from the
+-- broker's clock, the same for all workers.
 
-local state, queue, grants, rebooked = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local state, queue, grants, rebooked, shares = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local requester = ARGV[1]
 local argument = {}
 for index = 2, 14 do
@@ -54,7 +55,7 @@ local latest_grant = redis.call('LINDEX', grants, -1)
 if latest_grant then
     local latest = tonumber(string.match(latest_grant, '^%S+'))
     if latest > now + window then
-        redis.call('DEL', state, queue, grants, rebooked)
+        redis.call('DEL', unpack(KEYS))
     else
         now = math.max(now, latest)
     end
@@ -74,8 +75,16 @@ for _, entry in ipairs(redis.call('LRANGE', grants, 0, -1)) do
 end
 local room = math.max(0, limit - window_messages)
 
+local function leave_queue(batch)
+    redis.call('ZREM', queue, batch)
+    redis.call('SREM', rebooked, batch)
+    redis.call('HDEL', shares, batch)
+end
+
 -- Batches whose turn is long past won't come any more.
-redis.call('ZREMRANGEBYSCORE', queue, '-inf', exact(now - max_delay))
+for _, batch in ipairs(redis.call('ZRANGEBYSCORE', queue, '-inf', exact(now - max_delay))) do
+    leave_queue(batch)
+end
 local turn_at = tonumber(redis.call('ZSCORE', queue, requester) or nil)
 local has_turn = turn_at ~= nil and turn_at <= now
 
@@ -93,20 +102,33 @@ local function free()
     return math.max(0, (now - granted_until + 0.5) / interval)
 end
 
+local function share_of(batch)
+    return tonumber(redis.call('HGET', shares, batch) or 0)
+end
+
+-- Messages that belong to other batches whose turn is due up to an instant, at most by the grace.
+local function belongs_to_due(instant)
+    local messages = 0
+    local due = redis.call('ZRANGEBYSCORE', queue, '(' .. exact(now - grace), instant)
+    for _, batch in ipairs(due) do
+        if batch ~= requester then
+            messages = messages + share_of(batch)
+        end
+    end
+    return messages
+end
+
 -- Messages that belong to other batches: to those that are due and late, and to the next one.
 local function belongs_to_others()
-    local due = redis.call('ZCOUNT', queue, '(' .. exact(now - grace), exact(now))
-    if has_turn and turn_at > now - grace then
-        due = due - 1
-    end
     local coming = redis.call(
         'ZRANGEBYSCORE', queue, '(' .. exact(now), '+inf', 'WITHSCORES', 'LIMIT', 0, 2)
     local first = coming[1] == requester and 3 or 1
     local next_batch = 0
     if coming[first] then
-        next_batch = math.max(0, turn - (tonumber(coming[first + 1]) - now) / interval)
+        local remaining = (tonumber(coming[first + 1]) - now) / interval
+        next_batch = math.max(0, share_of(coming[first]) - remaining)
     end
-    return due * turn + next_batch
+    return belongs_to_due(exact(now)) + next_batch
 end
 
 -- Messages that the requester's turn allows, after batches whose turn was earlier.
@@ -114,8 +136,7 @@ local function by_turn()
     if not has_turn then
         return 0
     end
-    local before = redis.call('ZCOUNT', queue, '(' .. exact(now - grace), '(' .. exact(turn_at))
-    return math.min(turn, free() - before * turn)
+    return math.min(turn, free() - belongs_to_due('(' .. exact(turn_at)))
 end
 
 -- A grant may exceed a turn by half, so that the queue catches up.
@@ -147,9 +168,9 @@ end
 
 -- Return the instant of the requester's next turn. A turn that got nothing is rebooked among the
 -- first; any other goes to the end of the queue.
-local function book(rest)
-    local duration = math.min(rest, turn) * interval
-    local soonest = math.max(granted_until + duration, room_at(math.min(rest, turn)))
+local function book(share)
+    local duration = share * interval
+    local soonest = math.max(granted_until + duration, room_at(share))
     if granted == 0 and soonest <= now then
         soonest = now + retry_delay
     end
@@ -161,8 +182,7 @@ local function book(rest)
         rebooked_until = math.max(soonest, rebooked_until + duration)
         return rebooked_until
     end
-    redis.call('ZREM', queue, requester)
-    redis.call('SREM', rebooked, requester)
+    leave_queue(requester)
     local last = redis.call('ZREVRANGE', queue, 0, 0, 'WITHSCORES')
     return math.max(soonest, tonumber(last[2] or 0) + duration)
 end
@@ -170,15 +190,15 @@ end
 local rest = wanted - granted
 local delay = 0
 if rest == 0 then
-    redis.call('ZREM', queue, requester)
-    redis.call('SREM', rebooked, requester)
+    leave_queue(requester)
 else
+    local share = math.min(rest, turn)
     if turn_at == nil or has_turn then
-        turn_at = book(rest)
+        turn_at = book(share)
         redis.call('ZADD', queue, exact(turn_at), requester)
     end
-    local next_turn = math.min(rest, turn)
-    if granted == 0 or free() - others < next_turn or room < next_turn then
+    redis.call('HSET', shares, requester, share)
+    if granted == 0 or free() - others < share or room < share then
         delay = math.min(turn_at - now, max_delay)
         -- Waiting batches take turns to look for the share of batches whose tasks have died.
         local waiting = redis.call('ZCARD', queue)

@@ -22,7 +22,7 @@ from tracker.record.catalog import Batch
 REDIS_KEY = "sendtrace:rate:{name}:{part}"
 """The broker keys that hold a throttle's state; throttle.lua describes their contents."""
 
-KEY_PARTS = ("state", "queue", "grants", "rebooked")
+KEY_PARTS = ("state", "queue", "grants", "rebooked", "shares")
 
 TURN_SHARE = 0.07
 """Share of a window's messages that one turn may submit: about fifteen turns a window, plus a few
@@ -201,7 +201,7 @@ class RateLimit:
 
     @cached_property
     def script_arguments(self) -> tuple[float, ...]:
-        """The arguments of throttle.lua from ARGV[5] to ARGV[13]."""
+        """The arguments of throttle.lua from ARGV[3] to ARGV[13]."""
         window = self.window_seconds * MICROSECONDS_PER_SECOND
         catch_up, probe_interval = MAX_CATCH_UP_WINDOWS, PROBE_INTERVAL
         head_start = self.messages_per_turn * self.interval_microseconds
@@ -210,6 +210,8 @@ class RateLimit:
             catch_up, probe_interval = MAX_SCHEDULED_CATCH_UP_WINDOWS, SCHEDULED_PROBE_INTERVAL
             head_start = 0
         return (
+            self.interval_microseconds,
+            self.messages_per_turn,
             self.window_microseconds,
             self.window_limit,
             window * catch_up,
@@ -263,16 +265,11 @@ class SharedThrottle:
         waited = float(UNBOUNDED)
         if limit.is_scheduled and ready_at is not None:
             waited = max(0.0, (campaign.clock.now() - ready_at) / campaign.speed)
-        turn = limit.messages_per_turn
-        if limit.is_scheduled:
-            turn = min(turn, batch.size)
         requester = f"{campaign.id}:{batch.batch}"
-        interval = limit.interval_microseconds
         granted, delay_microseconds, starts_at = self._script(
-            keys=self._keys,
-            args=[requester, wanted, interval, turn, *limit.script_arguments, waited],
+            keys=self._keys, args=[requester, wanted, *limit.script_arguments, waited]
         )
         delay = to_timedelta(int(delay_microseconds))
         if limit.is_scheduled:
-            return Grant(int(granted), delay, float(starts_at), interval)
+            return Grant(int(granted), delay, float(starts_at), limit.interval_microseconds)
         return Grant(int(granted), delay)

@@ -2,7 +2,7 @@
 
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -25,7 +25,14 @@ from tracker.clock import SystemClock, make_clock
 from tracker.errors import UsageError
 from tracker.record.catalog import Batch
 from workers import runtime
-from workers.gateways.throttle import MAX_DELAY, Grant, RateLimit, SharedThrottle, UnlimitedThrottle
+from workers.gateways.throttle import (
+    MAX_DELAY,
+    REDIS_KEY,
+    Grant,
+    RateLimit,
+    SharedThrottle,
+    UnlimitedThrottle,
+)
 from workers.transient import TRANSIENT_ERRORS
 from workers.upkeep.broker import make_broker_client
 
@@ -87,6 +94,14 @@ class Broker:
     def scheduled(self, rate: int, speed: float = 1.0) -> SharedThrottle:
         """Return the throttle of a gateway that keeps to the instants of its grants."""
         return SharedThrottle(self.client, "1", RateLimit(rate, speed, is_scheduled=True))
+
+    def read_queue(self) -> set[Any]:
+        """Return the batches that wait for their turn at the gateway named 1."""
+        return {*self.client.zrange(REDIS_KEY.format(name="1", part="queue"), 0, -1)}
+
+    def read_shares(self) -> set[Any]:
+        """Return the batches of whose turn the gateway named 1 has the share."""
+        return {*self.client.hkeys(REDIS_KEY.format(name="1", part="shares"))}
 
     def list_keys(self) -> set[bytes | str]:
         """Return the keys of the throttles."""
@@ -162,7 +177,8 @@ def play(
     batches: int,
     seconds: float,
     *,
-    size: int = 10**9,
+    size: int | Sequence[int] = 10**9,
+    arrivals: Sequence[float] | None = None,
     late: float = MAX_LATENESS_SECONDS,
     dies: Callable[[int, float], bool] | None = None,
     at: dict[float, Callable[[], object]] | None = None,
@@ -174,7 +190,8 @@ def play(
         throttle: the throttle to test.
         batches: the number of batches.
         seconds: when to stop.
-        size: messages of a batch.
+        size: messages of a batch, one number for all or one for each.
+        arrivals: the second of each batch's first request; None for all at the beginning.
         late: longest delay of a task after its turn, in seconds.
         dies: returns whether the task of a batch dies at a second.
         at: other events, by second.
@@ -182,8 +199,10 @@ def play(
     rng = random.Random(1)  # noqa: S311  # not for cryptography
     started_at = broker.now
     playback = Playback(seconds)
-    remaining = dict.fromkeys(range(batches), size)
-    agenda = [(rng.uniform(0, late), number) for number in range(batches)]
+    sizes = [size] * batches if isinstance(size, int) else size
+    remaining = dict(enumerate(sizes))
+    arrivals = arrivals or [0.0] * batches
+    agenda = [(second + rng.uniform(0, late), number) for number, second in enumerate(arrivals)]
     events_due = sorted((at or {}).items(), reverse=True)
     agenda.sort()
     while agenda:
@@ -195,7 +214,8 @@ def play(
         if dies and dies(number, now):
             continue
         broker.now = started_at + now
-        grant = throttle.acquire(batch_of(number), min(remaining[number], BATCH_SIZE))
+        batch = replace(batch_of(number), size=min(sizes[number], BATCH_SIZE))
+        grant = throttle.acquire(batch, min(remaining[number], BATCH_SIZE))
         playback.requests.append(now)
         if grant.messages:
             if grant.starts_at is None:
@@ -208,6 +228,7 @@ def play(
         if remaining[number]:
             next_request = now + grant.delay.total_seconds() + rng.uniform(0.002, late)
             heappush(agenda, (next_request, number))
+    assert broker.read_shares() == broker.read_queue()
     return playback
 
 
@@ -243,6 +264,18 @@ def test_scheduled_messages_are_accepted_one_interval_apart(
 @pytest.mark.parametrize("late", [0.3, 2.0])
 def test_late_tasks_lose_no_scheduled_time(broker: Broker, late: float) -> None:
     check_schedule(play(broker, broker.scheduled(1_000), 20, 20, late=late), 1_000)
+
+
+def test_campaigns_with_batches_of_very_different_sizes_share_a_rate(broker: Broker) -> None:
+    """One campaign sends 120 batches of 10 messages a second, the other one of 1,000."""
+    small, large, rate, seconds = 1_200, 10, 1_000, 10
+    sizes = [10] * small + [1_000] * large
+    arrivals = [number / 120 for number in range(small)] + [*range(large)]
+    throttle = broker.scheduled(rate)
+    playback = play(broker, throttle, len(sizes), seconds, size=sizes, arrivals=arrivals)
+    check_schedule(playback, rate)
+    messages = [playback.messages.get(number, 0) for number in range(small + large)]
+    assert min(sum(messages[:small]), sum(messages[small:])) >= 0.4 * rate * seconds
 
 
 def test_the_scheduled_time_of_dead_tasks_is_used(broker: Broker) -> None:
