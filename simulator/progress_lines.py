@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 
-INTERVAL_SECONDS = 5.0
+INTERVAL_SECONDS = 2.0
 """Real seconds between two lines."""
 
 
@@ -21,13 +21,13 @@ class ProgressLines:
             self._printed_at = now
             self._print_line(line)
 
-    def counter(self, nouns: str) -> Callable[[int], None]:
-        """Return a function that adds a count and shows the total."""
+    def counter(self, label: str) -> Callable[[int], None]:
+        """Return a function that adds a count and shows the total before a label."""
         total = 0
 
         def add(count: int) -> None:
             nonlocal total
             total += count
-            self.show(f"{total:,} {nouns} read")
+            self.show(f"{total:,} {label}")
 
         return add

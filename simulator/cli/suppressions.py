@@ -27,6 +27,7 @@ from tracker.text import escape_control_characters, pluralize
 if TYPE_CHECKING:
     from simulator.suppressions.files import AddressFile
     from simulator.suppressions.imports import ImportCounts
+
 app = make_group("List and change the recipients that organizations suppress in all runs.")
 DEFAULT_LIMIT = 1_000
 
@@ -232,8 +233,8 @@ def import_file(
         request = ImportRequest(
             organization=name, reason=as_, count=count, expires_at=expires_at, region=options.region
         )
-        progress = ProgressLines(partial(print, file=sys.stderr, flush=True))
-        counts = import_addresses(record, address_file, request, progress.counter("recipients"))
+        lines = ProgressLines(partial(print, file=sys.stderr, flush=True))
+        counts = import_addresses(record, address_file, request, lines.counter("recipients read"))
     _report_import(file, name, counts)
 
 

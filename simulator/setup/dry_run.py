@@ -72,7 +72,7 @@ class DryRun:
             yield from self._judge_run(database, run)
 
     def _record_run(self, database: Database) -> Run:
-        progress = self._progress.counter("customers")
+        progress = self._progress.counter("customers read")
         try:
             return record_run(database, self._scenario, self._folder, progress)
         except TooManyRejects as error:  # the rejects file is deleted with the folder

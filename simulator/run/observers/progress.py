@@ -7,13 +7,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from simulator.progress_lines import ProgressLines
 from simulator.run.observers.base import RunObserver, RunSnapshot
 from tracker.text import escape_control_characters, pluralize
 
 if TYPE_CHECKING:
     from rich.progress import Progress
-
-PLAIN_LINE_INTERVAL_SECONDS = 2.0
 
 RATE_WINDOW_SECONDS = 10.0
 """The estimate of the time left uses the rate of the last seconds: arrivals come and go."""
@@ -93,22 +92,18 @@ class _BarDisplay(ProgressDisplay):
 
 class _LineDisplay(ProgressDisplay):
     def __init__(self) -> None:
-        self._customer_count = 0
         self._estimate = _TimeEstimate()
-        self._printed_at = time.monotonic()
+        self._lines = ProgressLines(self.log)
+        self._count_customers = self._lines.counter("customers recorded")
 
     def log(self, text: str) -> None:
         print(escape_control_characters(text), file=sys.stderr, flush=True)
 
     def add_customers(self, count: int) -> None:
-        self._customer_count += count
-        if self._is_due():
-            self.log(f"{self._customer_count:,} customers recorded")
+        self._count_customers(count)
 
     def ticked(self, snapshot: RunSnapshot) -> None:
         self._estimate.update(snapshot)
-        if not self._is_due():
-            return
         progress = snapshot.progress
         parts = [
             f"{self._estimate.elapsed_seconds:4.0f} s  queued {progress.recorded:,}",
@@ -120,13 +115,7 @@ class _LineDisplay(ProgressDisplay):
             parts.append(f"{snapshot.deferred:,} deferred")
         if self._estimate.text:
             parts.append(self._estimate.text)
-        self.log(" · ".join(parts))
-
-    def _is_due(self) -> bool:
-        is_due = time.monotonic() - self._printed_at >= PLAIN_LINE_INTERVAL_SECONDS
-        if is_due:
-            self._printed_at = time.monotonic()
-        return is_due
+        self._lines.show(" · ".join(parts))
 
 
 class _TimeEstimate:

@@ -4,7 +4,7 @@ import io
 
 import pytest
 
-from simulator.run.observers import progress
+from simulator import progress_lines
 from simulator.run.observers.base import RunProgress, RunSnapshot
 from simulator.run.observers.progress import open_display
 from tests.support.factory import make_report
@@ -38,7 +38,7 @@ def test_names_are_escaped_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_deferred_messages_are_shown(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(progress, "PLAIN_LINE_INTERVAL_SECONDS", 0.0)
+    monkeypatch.setattr(progress_lines, "INTERVAL_SECONDS", 0.0)
     reports = [make_report({QUEUED_STATE: 3}, deferred=2), make_report({}, deferred=0)]
     snapshot = RunSnapshot(reports=reports, progress=RunProgress.from_reports(reports), planned=3)
     with open_display() as display:
