@@ -88,7 +88,7 @@ def _find_main_country(calling_code: int) -> str | None:
 @cache
 def _load_names() -> dict[str, str]:
     """Return the codes of countries by their names in lower case, without ambiguous ones."""
-    # Loading them takes 0.3 s of CPU time, and few files write names.
+    # Loading them takes 0.3 s of CPU time, and few files name their countries.
     from phonenumbers.geodata.locale import LOCALE_DATA
 
     codes: dict[str, set[str]] = {}

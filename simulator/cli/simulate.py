@@ -138,7 +138,7 @@ def _run_repeatedly(
     results: list[RunResult] = []
 
     def print_result(result: "RunResult") -> None:
-        from simulator.pages.result_text import format_result  # the worker has started without it
+        from simulator.pages.result_text import format_result  # loaded after the worker's start
 
         results.append(result)
         print(escape_control_characters(format_result(result, settings.zone)), flush=True)

@@ -226,7 +226,12 @@ def import_file(
     if as_ is None:
         bounces = count if count > 1 else None
         _require_export(
-            address_file, column=column, channel=channel, count=bounces, expires=expires
+            address_file,
+            column=column,
+            channel=channel,
+            region=region,
+            count=bounces,
+            expires=expires,
         )
     with open_list(database, organization, may_be_new=True) as (record, name):
         expires_at = parse_expiry_option(expires)
@@ -264,12 +269,12 @@ def export(
 
 
 def _require_export(file: "AddressFile", **options: object) -> None:
-    """Raise UsageError unless a file is an export, whose rows have the values of these options."""
+    """Raise UsageError unless a file is an export, and is read without any of these options."""
     if not file.is_export:
         raise UsageError(f"{file.path}: not an export of a suppression list; expected --as REASON")
     for name, value in options.items():
         if value is not None:
-            raise UsageError(f"--{name}: expected with --as only; rows of an export have it")
+            raise UsageError(f"--{name}: expected with --as only; an export is read without it")
 
 
 def _report_import(file: Path, organization: str, counts: "ImportCounts") -> None:

