@@ -76,7 +76,7 @@ class Resources:
         limit = RateLimit(
             rate=campaign.gateway_rate,
             speed=campaign.speed,
-            is_scheduled=load_gateway_kind(campaign.gateway_kind).keeps_to_instants,
+            keeps_to_instants=load_gateway_kind(campaign.gateway_kind).keeps_to_instants,
         )
         return self._open_once((name, limit), lambda: SharedThrottle(self.broker, name, limit))
 

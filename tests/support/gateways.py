@@ -81,7 +81,7 @@ def submit(
 class FixedThrottle:
     """A throttle that grants the same number of messages each time."""
 
-    is_scheduled = False
+    keeps_to_instants = False
 
     def __init__(self, granted: int) -> None:
         self._granted = granted

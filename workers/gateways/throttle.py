@@ -44,7 +44,7 @@ precision of a worker's timers (`worker_timer_precision`), so tasks rarely come 
 MAX_CATCH_UP_WINDOWS = 0.5
 """Windows of unused time that are made up for, if batches were waiting."""
 
-MAX_SCHEDULED_CATCH_UP_WINDOWS = 5
+MAX_CATCH_UP_WINDOWS_WITH_INSTANTS = 5
 """Windows of unused time that are made up for at a gateway that keeps to the instants of a grant.
 More wouldn't exceed the rate there; this only limits how long after its acceptance a message is
 recorded."""
@@ -62,7 +62,7 @@ MIN_RETRY_DELAY = timedelta(milliseconds=50)
 PROBE_INTERVAL = timedelta(milliseconds=200)
 """How often, if turns are rarer, one of the waiting batches requests the share of dead tasks."""
 
-SCHEDULED_PROBE_INTERVAL = timedelta(seconds=1)
+PROBE_INTERVAL_WITH_INSTANTS = timedelta(seconds=1)
 """PROBE_INTERVAL of a gateway that keeps to the instants of a grant. It makes up for more unused
 time, so requests may be rarer."""
 
@@ -92,7 +92,7 @@ class Grant:
     starts_at: float | None = None
     interval: float = 0.0
 
-    def schedule(self, clock: Clock) -> list[Instant] | None:
+    def instants(self, clock: Clock) -> list[Instant] | None:
         """Return the instant of each message on a run's clock; None if each is accepted now.
 
         No instant is in the future, even if the broker's clock is ahead of this computer's. Then
@@ -112,8 +112,8 @@ class Throttle(Protocol):
     """A limit of the rate at which batches submit messages to a gateway."""
 
     @property
-    def is_scheduled(self) -> bool:
-        """True if its grants have an instant for each message."""
+    def keeps_to_instants(self) -> bool:
+        """True if its gateway accepts each message at an instant of the grant."""
         ...
 
     def acquire(self, batch: Batch, wanted: int, ready_at: Instant | None = None, /) -> Grant:
@@ -127,7 +127,7 @@ class Throttle(Protocol):
 class UnlimitedThrottle:
     """A throttle that grants every request in full."""
 
-    is_scheduled = False
+    keeps_to_instants = False
 
     def acquire(self, _batch: Batch, wanted: int, _ready_at: Instant | None = None) -> Grant:
         """Return a grant of all wanted messages."""
@@ -145,13 +145,13 @@ class RateLimit:
     Attributes:
         rate: messages per simulated second.
         speed: simulated seconds per real second.
-        is_scheduled: whether the gateway accepts each message at an instant of the grant. Then no
-            window can exceed the rate, so turns are longer and nothing else bounds a window.
+        keeps_to_instants: whether the gateway accepts each message at an instant of the grant. Then
+            no window can exceed the rate, so turns are longer and nothing else bounds a window.
     """
 
     rate: int
     speed: float = 1.0
-    is_scheduled: bool = False
+    keeps_to_instants: bool = False
 
     @property
     def window_seconds(self) -> float:
@@ -176,7 +176,7 @@ class RateLimit:
     @property
     def window_limit(self) -> int:
         """The most messages that a window may have."""
-        if self.is_scheduled:
+        if self.keeps_to_instants:
             return UNBOUNDED
         return max(1, floor(self.messages_per_window + self.allowed_excess + ROUNDING_TOLERANCE))
 
@@ -196,7 +196,7 @@ class RateLimit:
     @property
     def messages_per_turn(self) -> int:
         """The messages that one turn may submit."""
-        share = 1 if self.is_scheduled else TURN_SHARE
+        share = 1 if self.keeps_to_instants else TURN_SHARE
         return max(1, ceil(share * self.messages_per_window))
 
     @cached_property
@@ -205,9 +205,10 @@ class RateLimit:
         window = self.window_seconds * MICROSECONDS_PER_SECOND
         catch_up, probe_interval = MAX_CATCH_UP_WINDOWS, PROBE_INTERVAL
         head_start = self.messages_per_turn * self.interval_microseconds
-        if self.is_scheduled:
+        if self.keeps_to_instants:
             # What was granted before the broker lost its memory lies in the past.
-            catch_up, probe_interval = MAX_SCHEDULED_CATCH_UP_WINDOWS, SCHEDULED_PROBE_INTERVAL
+            catch_up = MAX_CATCH_UP_WINDOWS_WITH_INSTANTS
+            probe_interval = PROBE_INTERVAL_WITH_INSTANTS
             head_start = 0
         return (
             self.interval_microseconds,
@@ -251,7 +252,7 @@ class SharedThrottle:
         """Create the throttle of a gateway; `name` is unique among all users of the broker."""
         self._keys = [REDIS_KEY.format(name=name, part=part) for part in KEY_PARTS]
         self._rate_limit = rate_limit
-        self.is_scheduled = rate_limit.is_scheduled
+        self.keeps_to_instants = rate_limit.keeps_to_instants
         # A registered script loads itself again if the broker has forgotten it.
         self._script = client.register_script(
             Path(__file__).with_suffix(".lua").read_text(encoding="utf-8")
@@ -263,13 +264,13 @@ class SharedThrottle:
             return Grant(0)
         limit, campaign = self._rate_limit, batch.campaign
         waited = float(UNBOUNDED)
-        if limit.is_scheduled and ready_at is not None:
+        if limit.keeps_to_instants and ready_at is not None:
             waited = max(0.0, (campaign.clock.now() - ready_at) / campaign.speed)
         requester = f"{campaign.id}:{batch.batch}"
         granted, delay_microseconds, starts_at = self._script(
             keys=self._keys, args=[requester, wanted, *limit.script_arguments, waited]
         )
         delay = to_timedelta(int(delay_microseconds))
-        if limit.is_scheduled:
+        if limit.keeps_to_instants:
             return Grant(int(granted), delay, float(starts_at), limit.interval_microseconds)
         return Grant(int(granted), delay)

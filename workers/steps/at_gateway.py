@@ -67,8 +67,9 @@ def submit(context: StepContext, gateway: Gateway, throttle: Throttle) -> NextSt
     if not wanted:
         return None
     grant = throttle.acquire(context.batch, wanted, waiting.ready_at)
-    # A gateway without a schedule may refuse messages; the step then offers it others.
-    submissions = _load_submissions(context, waiting, grant.messages if grant.starts_at else wanted)
+    # A gateway that keeps to no instants may refuse messages; the step then offers it others.
+    limit = grant.messages if throttle.keeps_to_instants else wanted
+    submissions = _load_submissions(context, waiting, limit)
     moves, receipts, delay, failed = _submit_granted(context, gateway, submissions, grant, wanted)
     if moves or failed:
         with context.entry(Step.SUBMIT, started_at=started_at) as written:
@@ -119,7 +120,7 @@ def _submit_granted(
     receipts: list[Receipt] = []
     failed: dict[int, str] = {}
     refusals = Refusals(context)
-    offers = _Offers(submissions, grant.messages, grant.schedule(context.campaign.clock))
+    offers = _Offers(submissions, grant.messages, grant.instants(context.campaign.clock))
     for source, submission in offers:
         if time.monotonic() - began > MAX_SUBMIT_SECONDS or refusals.is_gateway_refusing:
             break
@@ -167,17 +168,17 @@ class _Offers:
     """The first messages of some submissions, as many as a limit allows.
 
     The limit may be raised while they are offered, since a refused message uses none of the rate.
-    Each message is offered with its instant, if there is a schedule.
+    Each message is offered with its instant, if the grant has instants.
     """
 
     def __init__(
         self,
         submissions: Sequence[tuple[State, Submission]],
         limit: int,
-        schedule: Sequence[Instant] | None,
+        instants: Sequence[Instant] | None,
     ) -> None:
         self._submissions = submissions
-        self._instants = None if schedule is None else iter(schedule)
+        self._instants = None if instants is None else iter(instants)
         self.limit = limit
 
     def __iter__(self) -> Iterator[tuple[State, Submission]]:
@@ -186,10 +187,10 @@ class _Offers:
             while rest.numbers and self.limit > 0:
                 offered, rest = rest.split(self.limit)
                 self.limit -= len(offered.numbers)
-                yield source, self._schedule(offered)
+                yield source, self._add_instants(offered)
 
-    def _schedule(self, offered: Submission) -> Submission:
-        """Return messages with the next instants of the schedule, if there is one."""
+    def _add_instants(self, offered: Submission) -> Submission:
+        """Return messages with the next instants, if there are any."""
         if self._instants is None:
             return offered
         return replace(offered, accept_at=[*islice(self._instants, len(offered.numbers))])

@@ -32,8 +32,9 @@ class WaitingMessages(NamedTuple):
 def find_waiting(context: StepContext, throttle: Throttle) -> WaitingMessages:
     """Return the messages to submit.
 
-    With a schedule, messages on their first attempt go before those that are submitted again. No
-    message can be accepted before it was ready, and messages to retry became ready later.
+    If the gateway keeps to instants, messages on their first attempt go before those that are
+    submitted again. No message can be accepted before it was ready, and messages to retry became
+    ready later.
     """
     campaign = context.campaign
     is_new = messages.c.status == Status.ABOUT_TO_BE_SENT
@@ -45,7 +46,7 @@ def find_waiting(context: StepContext, throttle: Throttle) -> WaitingMessages:
     is_in_batch = is_of_message_in(messages, context.batch)
     count = sa.func.count()
     with context.database.read() as connection:
-        if not throttle.is_scheduled:
+        if not throttle.keeps_to_instants:
             is_waiting = sa.or_(is_new, is_due_again)
             waiting = connection.scalar(sa.select(count).where(is_in_batch, is_waiting))
             return WaitingMessages(waiting or 0, None, is_waiting)

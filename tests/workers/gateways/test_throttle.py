@@ -91,9 +91,9 @@ class Broker:
     def throttle(self, rate: int, speed: float = 1.0, name: str = "1") -> SharedThrottle:
         return SharedThrottle(self.client, name, RateLimit(rate=rate, speed=speed))
 
-    def scheduled(self, rate: int, speed: float = 1.0) -> SharedThrottle:
+    def with_instants(self, rate: int, speed: float = 1.0) -> SharedThrottle:
         """Return the throttle of a gateway that keeps to the instants of its grants."""
-        return SharedThrottle(self.client, "1", RateLimit(rate, speed, is_scheduled=True))
+        return SharedThrottle(self.client, "1", RateLimit(rate, speed, keeps_to_instants=True))
 
     def read_queue(self) -> set[Any]:
         """Return the batches that wait for their turn at the gateway named 1."""
@@ -241,7 +241,7 @@ def list_instants(grant: Grant, started_at: float, now: float) -> list[tuple[flo
     return [(at, 1) for at in instants]
 
 
-def check_schedule(playback: Playback, rate: float, window: float = 1.0) -> None:
+def check_instants(playback: Playback, rate: float, window: float = 1.0) -> None:
     """Assert that messages were accepted at least 1/rate apart, at 0.98 of the rate on average."""
     instants = sorted(at for at, _ in playback.accepted)
     assert min(after - at for at, after in pairwise(instants)) >= 1 / rate - 1e-5
@@ -253,17 +253,17 @@ def check_schedule(playback: Playback, rate: float, window: float = 1.0) -> None
 @pytest.mark.parametrize(
     ("rate", "speed"), [(1, 1), (9, 1), (100, 1), (5_000, 1), (1, 1440), (100, 0.1)]
 )
-def test_scheduled_messages_are_accepted_one_interval_apart(
+def test_messages_with_instants_are_accepted_one_interval_apart(
     broker: Broker, rate: int, speed: float, batches: int
 ) -> None:
-    playback = play(broker, broker.scheduled(rate, speed), batches, 20)
-    check_schedule(playback, rate * speed, max(1, 1 / speed))
+    playback = play(broker, broker.with_instants(rate, speed), batches, 20)
+    check_instants(playback, rate * speed, max(1, 1 / speed))
     assert playback.requests_per_second(since=2) <= 3.5
 
 
 @pytest.mark.parametrize("late", [0.3, 2.0])
-def test_late_tasks_lose_no_scheduled_time(broker: Broker, late: float) -> None:
-    check_schedule(play(broker, broker.scheduled(1_000), 20, 20, late=late), 1_000)
+def test_late_tasks_lose_no_instants(broker: Broker, late: float) -> None:
+    check_instants(play(broker, broker.with_instants(1_000), 20, 20, late=late), 1_000)
 
 
 def test_campaigns_with_batches_of_very_different_sizes_share_a_rate(broker: Broker) -> None:
@@ -271,22 +271,26 @@ def test_campaigns_with_batches_of_very_different_sizes_share_a_rate(broker: Bro
     small, large, rate, seconds = 1_200, 10, 1_000, 10
     sizes = [10] * small + [1_000] * large
     arrivals = [number / 120 for number in range(small)] + [*range(large)]
-    throttle = broker.scheduled(rate)
+    throttle = broker.with_instants(rate)
     playback = play(broker, throttle, len(sizes), seconds, size=sizes, arrivals=arrivals)
-    check_schedule(playback, rate)
+    check_instants(playback, rate)
     messages = [playback.messages.get(number, 0) for number in range(small + large)]
     assert min(sum(messages[:small]), sum(messages[small:])) >= 0.4 * rate * seconds
 
 
-def test_the_scheduled_time_of_dead_tasks_is_used(broker: Broker) -> None:
+def test_the_instants_of_dead_tasks_are_used(broker: Broker) -> None:
     playback = play(
-        broker, broker.scheduled(100), 20, 30, dies=lambda number, now: now > 5 and number % 2 == 0
+        broker,
+        broker.with_instants(100),
+        20,
+        30,
+        dies=lambda number, now: now > 5 and number % 2 == 0,
     )
-    check_schedule(playback, 100)
+    check_instants(playback, 100)
 
 
-def test_a_broker_that_loses_its_memory_grants_no_scheduled_time_twice(broker: Broker) -> None:
-    throttle = broker.scheduled(1_000)
+def test_a_broker_that_loses_its_memory_grants_no_instant_twice(broker: Broker) -> None:
+    throttle = broker.with_instants(1_000)
     throttle.acquire(batch_of(1), BATCH_SIZE)
     broker.now += 1
     before = throttle.acquire(batch_of(1), BATCH_SIZE)
@@ -300,8 +304,8 @@ def test_a_broker_that_loses_its_memory_grants_no_scheduled_time_twice(broker: B
         assert after.messages == 0 or after.starts_at >= granted_until - 1
 
 
-def test_a_scheduled_message_is_accepted_after_it_was_ready(broker: Broker) -> None:
-    throttle = broker.scheduled(1_000)
+def test_a_message_is_accepted_after_it_was_ready(broker: Broker) -> None:
+    throttle = broker.with_instants(1_000)
     throttle.acquire(batch_of(1), BATCH_SIZE)
     broker.now += 1
     ready_at = SPRING.clock.now() - 300_000
@@ -311,13 +315,13 @@ def test_a_scheduled_message_is_accepted_after_it_was_ready(broker: Broker) -> N
     assert 0.29 <= broker.now - grant.starts_at / 1e6 <= 0.4
 
 
-def test_the_schedule_of_a_grant_is_on_the_clock_of_the_run_and_not_in_the_future() -> None:
+def test_the_instants_of_a_grant_are_on_the_clock_of_the_run_and_not_in_the_future() -> None:
     now = SystemClock().now()
     clock = make_clock(1_000_000, 10.0, real_start=now - 5_000_000)
-    assert Grant(2).schedule(clock) is None
+    assert Grant(2).instants(clock) is None
     past = Grant(2, starts_at=now - 3_000_000, interval=1_000_000)
-    assert past.schedule(clock) == [31_000_000, 41_000_000]
-    ahead = Grant(2, starts_at=now + 60_000_000, interval=1_000).schedule(clock)
+    assert past.instants(clock) == [31_000_000, 41_000_000]
+    ahead = Grant(2, starts_at=now + 60_000_000, interval=1_000).instants(clock)
     assert ahead is not None
     assert ahead[1] - ahead[0] == 10_000
     assert ahead[1] <= clock.now()

@@ -444,17 +444,17 @@ class Granting:
 
     messages: int
     delay: timedelta
-    is_scheduled: bool = False
+    keeps_to_instants: bool = False
 
     def acquire(self, _batch: Batch, _wanted: int, _ready_at: Instant | None = None) -> Grant:
         return Grant(self.messages, self.delay)
 
 
 @dataclass
-class Scheduling(Granting):
+class GrantingInstants(Granting):
     """A throttle that grants intervals of a second, in the last minute."""
 
-    is_scheduled: bool = True
+    keeps_to_instants: bool = True
 
     def acquire(self, _batch: Batch, _wanted: int, _ready_at: Instant | None = None) -> Grant:
         starts_at = float(SystemClock().now() - 60_000_000)
@@ -469,10 +469,10 @@ def test_each_message_of_a_grant_has_an_instant_of_its_own_whatever_its_attempt(
     move(database, batch, [0, 1, 2], *bounced)
     move(database, batch, [3, 4, 5], *bounced, in_gateway(2), in_status(Status.SOFT_BOUNCED, 2))
     gateway = ScriptedGateway()
-    submit(database, batch, gateway, Scheduling(5, timedelta()))
-    schedules = [submission.accept_at for submission in gateway.submissions]
-    assert [len(schedule or ()) for schedule in schedules] == [3, 2]
-    instants = [at for schedule in schedules for at in schedule or ()]
+    submit(database, batch, gateway, GrantingInstants(5, timedelta()))
+    parts = [submission.accept_at for submission in gateway.submissions]
+    assert [len(part or ()) for part in parts] == [3, 2]
+    instants = [at for part in parts for at in part or ()]
     gaps = {later - earlier for earlier, later in pairwise(instants)}
     assert gaps == {1_000_000}
 
