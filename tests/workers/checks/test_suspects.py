@@ -1,5 +1,6 @@
 """Conditions of checks: whoever a rule blocks is among those whom its condition names."""
 
+import sys
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -271,10 +272,29 @@ def test_a_check_without_a_condition_is_evaluated_for_everybody() -> None:
     assert find_suspects([narrow, narrow], campaign) is False
 
 
-def test_suspects_that_are_no_condition_are_an_error() -> None:
-    wrong: Any = make_check(lambda _: None)  # type: ignore[arg-type, return-value]
-    with pytest.raises(UsageError, match="check strict: suspects returned None; expected"):
-        find_suspects([wrong], VALID_CAMPAIGN)
+@pytest.mark.parametrize(
+    ("suspects", "error"),
+    [
+        (lambda _: 1 / 0, "ZeroDivisionError: division by zero"),
+        (lambda _: sys.exit(3), "SystemExit: 3"),
+        (lambda _: None, "TypeError: suspects returned None; expected a condition"),
+        (lambda _: customers.c.email, "TypeError: suspects returned Column("),
+    ],
+)
+def test_everybody_is_judged_if_suspects_fails(
+    database: Database, caplog: pytest.LogCaptureFixture, suspects: FindSuspects, error: str
+) -> None:
+    batch = make_batch(database, Plan(size=2))
+    checks = [make_check(lambda _: False), make_check(suspects)]
+    context, services = step_context(database, batch), SqlServices("", database)
+    before_gateway.judge_batch(context, Step.SUPPRESS, checks, services)
+    blocked = not_sent_for(Reason.CUSTOM_RULE)
+    assert read_states(database, batch) == {0: blocked, 1: blocked}
+    [message] = caplog.messages
+    assert message.startswith(f'check failed: check=strict campaign=spring error="{error}')
+
+
+def test_suspects_that_are_no_function_are_an_error() -> None:
     unusable: Any = 7
     with pytest.raises(UsageError, match="check strict: got int; expected a function of"):
         make_check(unusable)
