@@ -84,7 +84,7 @@ class FixedThrottle:
     keeps_to_instants = False
 
     def __init__(self, granted: int) -> None:
-        self._granted = granted
+        self.max_grant = self._granted = granted
 
     def acquire(self, _batch: Batch, wanted: int, _ready_at: Instant | None = None) -> Grant:
         return Grant(min(self._granted, wanted))

@@ -19,7 +19,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from tracker.clock import Instant, to_run_microseconds, to_timedelta
-from tracker.queries.retries import retry_pause, soft_bounce_time
+from tracker.queries.retries import retry_due_time
 from tracker.record.catalog import Batch, BatchKey
 from tracker.record.predicates import is_of_batch, is_of_message_in, is_same_batch
 from tracker.status import IN_PROGRESS_STATUSES, Status, Step
@@ -325,9 +325,8 @@ def read_completed_checks(
 
 def _read_retry_due_time(connection: Connection, batch: Batch) -> Instant | None:
     """Return when the first soft-bounced message may be submitted again."""
-    due_at = soft_bounce_time() + retry_pause(batch.campaign)
     first: Instant | None = connection.scalar(
-        sa.select(sa.func.min(due_at)).where(
+        sa.select(sa.func.min(retry_due_time(batch.campaign))).where(
             is_of_message_in(messages, batch),
             messages.c.status == Status.SOFT_BOUNCED,
             messages.c.attempt < batch.campaign.attempts,

@@ -38,9 +38,9 @@ def retry_pause(campaign: Campaign) -> sa.ColumnElement[int]:
     )
 
 
-def soft_bounce_time() -> sa.ScalarSelect[Instant]:
-    """Return the SQL expression for the time at which a row of `messages` last soft-bounced."""
-    return (
+def retry_due_time(campaign: Campaign) -> sa.ColumnElement[Instant]:
+    """Return the SQL expression for when a soft-bounced row of `messages` is submitted again."""
+    bounced_at = (
         sa.select(transitions.c.at)
         .where(
             is_same_message(transitions, messages),
@@ -50,3 +50,4 @@ def soft_bounce_time() -> sa.ScalarSelect[Instant]:
         .correlate(messages)
         .scalar_subquery()
     )
+    return bounced_at + retry_pause(campaign)

@@ -23,7 +23,8 @@
 -- ARGV[11] max_delay: longest delay of a batch
 -- ARGV[12] ttl: time without a request after which the state expires
 -- ARGV[13] head_start: time that is granted at once if there is no state
--- ARGV[14] waited: how long the messages have been waiting; no grant begins before that
+-- ARGV[14] max_grant: most messages that are granted together
+-- ARGV[15] waited: how long the messages have been waiting; no grant begins before that
 --
 -- Returns the number of messages granted, the time to wait before the next request, and the instant
 -- at which the grant begins. Instants and times are in microseconds. Instants are read from the
@@ -32,14 +33,14 @@
 local state, queue, grants, rebooked, shares = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local requester = ARGV[1]
 local argument = {}
-for index = 2, 14 do
+for index = 2, 15 do
     argument[index] = tonumber(ARGV[index])
 end
 local wanted, interval, turn = argument[2], argument[3], argument[4]
 local window, limit, catch_up = argument[5], argument[6], argument[7]
 local grace, retry_delay, probe_interval = argument[8], argument[9], argument[10]
 local max_delay, ttl = argument[11], argument[12]
-local head_start, waited = argument[13], argument[14]
+local head_start, max_grant, waited = argument[13], argument[14], argument[15]
 
 -- tostring() keeps 14 digits, and an instant has 16.
 local function exact(number)
@@ -139,9 +140,8 @@ local function by_turn()
     return math.min(turn, free() - belongs_to_due('(' .. exact(turn_at)))
 end
 
--- A grant may exceed a turn by half, so that the queue catches up.
 local others = belongs_to_others()
-local granted = math.min(wanted, math.ceil(1.5 * turn), room, math.max(by_turn(), free() - others))
+local granted = math.min(wanted, max_grant, room, math.max(by_turn(), free() - others))
 granted = math.max(0, math.floor(granted))
 local granted_from = granted_until
 if granted > 0 then

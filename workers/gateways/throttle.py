@@ -26,8 +26,11 @@ KEY_PARTS = ("state", "queue", "grants", "rebooked", "shares")
 
 TURN_SHARE = 0.07
 """Share of a window's messages that one turn may submit: about fifteen turns a window, plus a few
-requests that come too early. A grant is at most one and a half turns, to catch up. A turn of a
-gateway that keeps to the instants of a grant has a whole window's messages."""
+requests that come too early. A turn of a gateway that keeps to the instants of a grant has a whole
+window's messages."""
+
+MAX_GRANT_TURNS = 1.5
+"""Most turns whose messages are granted together, so that the queue catches up."""
 
 EXCESS_SHARE = 0.06
 """Share by which a window may exceed the rate, to make up for late tasks. With the messages that
@@ -116,6 +119,11 @@ class Throttle(Protocol):
         """True if its gateway accepts each message at an instant of the grant."""
         ...
 
+    @property
+    def max_grant(self) -> int:
+        """The most messages that it grants together."""
+        ...
+
     def acquire(self, batch: Batch, wanted: int, ready_at: Instant | None = None, /) -> Grant:
         """Request permission to submit up to `wanted` messages of a batch.
 
@@ -128,6 +136,7 @@ class UnlimitedThrottle:
     """A throttle that grants every request in full."""
 
     keeps_to_instants = False
+    max_grant = UNBOUNDED
 
     def acquire(self, _batch: Batch, wanted: int, _ready_at: Instant | None = None) -> Grant:
         """Return a grant of all wanted messages."""
@@ -199,9 +208,14 @@ class RateLimit:
         share = 1 if self.keeps_to_instants else TURN_SHARE
         return max(1, ceil(share * self.messages_per_window))
 
+    @property
+    def max_grant(self) -> int:
+        """The most messages that are granted together."""
+        return ceil(MAX_GRANT_TURNS * self.messages_per_turn)
+
     @cached_property
     def script_arguments(self) -> tuple[float, ...]:
-        """The arguments of throttle.lua from ARGV[3] to ARGV[13]."""
+        """The arguments of throttle.lua from ARGV[3] to ARGV[14]."""
         window = self.window_seconds * MICROSECONDS_PER_SECOND
         catch_up, probe_interval = MAX_CATCH_UP_WINDOWS, PROBE_INTERVAL
         head_start = self.messages_per_turn * self.interval_microseconds
@@ -222,6 +236,7 @@ class RateLimit:
             to_microseconds(MAX_DELAY),
             max(to_microseconds(STATE_TTL), 10 * window),
             head_start,
+            self.max_grant,
         )
 
 
@@ -253,6 +268,7 @@ class SharedThrottle:
         self._keys = [REDIS_KEY.format(name=name, part=part) for part in KEY_PARTS]
         self._rate_limit = rate_limit
         self.keeps_to_instants = rate_limit.keeps_to_instants
+        self.max_grant = rate_limit.max_grant
         # A registered script loads itself again if the broker has forgotten it.
         self._script = client.register_script(
             Path(__file__).with_suffix(".lua").read_text(encoding="utf-8")

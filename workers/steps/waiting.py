@@ -5,7 +5,7 @@ from typing import NamedTuple
 import sqlalchemy as sa
 
 from tracker.clock import Instant
-from tracker.queries.retries import retry_pause, soft_bounce_time
+from tracker.queries.retries import retry_due_time
 from tracker.record.arrivals import read_latest_arrival
 from tracker.record.catalog import Campaign
 from tracker.record.predicates import is_of_message_in
@@ -20,8 +20,8 @@ class WaitingMessages(NamedTuple):
 
     Attributes:
         messages: how many.
-        ready_at: since when all of them have been waiting; None if that doesn't matter.
-        condition: selects them among the batch's messages.
+        ready_at: since when those to submit first have been waiting; None if that doesn't matter.
+        condition: selects those to submit first among the batch's messages.
     """
 
     messages: int
@@ -34,7 +34,8 @@ def find_waiting(context: StepContext, throttle: Throttle) -> WaitingMessages:
 
     If the gateway keeps to instants, messages on their first attempt go before those that are
     submitted again. No message can be accepted before it was ready, and messages to retry became
-    ready later.
+    ready later. Of these, as many as a grant can have are submitted first: the latest bounce
+    doesn't keep back older ones.
     """
     campaign = context.campaign
     is_new = messages.c.status == Status.ABOUT_TO_BE_SENT
@@ -57,13 +58,23 @@ def find_waiting(context: StepContext, throttle: Throttle) -> WaitingMessages:
                 connection, campaign.id, Status.ABOUT_TO_BE_SENT, 0, numbers
             )
             return WaitingMessages(new, ready_at, is_new)
-        latest = sa.func.max(soft_bounce_time() + retry_pause(campaign))
-        again = connection.execute(sa.select(count, latest).where(is_in_batch, is_due_again)).one()
-        return WaitingMessages(*again, is_due_again)
+        due_at = retry_due_time(campaign)
+        first = (
+            sa.select(due_at.label("due_at"), count.over().label("messages"))
+            .where(is_in_batch, is_due_again)
+            .order_by("due_at")
+            .limit(throttle.max_grant)
+            .subquery()
+        )
+        again, ready_at = connection.execute(
+            sa.select(sa.func.max(first.c.messages), sa.func.max(first.c.due_at))
+        ).one()
+        is_first = sa.and_(is_due_again, due_at <= sa.literal(ready_at, sa.BigInteger))
+        return WaitingMessages(again or 0, ready_at, is_first)
 
 
 def _is_retry_due(campaign: Campaign) -> sa.ColumnElement[bool]:
     """Return the condition that a soft-bounced message may be submitted again."""
     if not campaign.retry_after:
         return sa.true()
-    return soft_bounce_time() + retry_pause(campaign) <= campaign.clock.now()
+    return retry_due_time(campaign) <= campaign.clock.now()

@@ -446,6 +446,10 @@ class Granting:
     delay: timedelta
     keeps_to_instants: bool = False
 
+    @property
+    def max_grant(self) -> int:
+        return self.messages
+
     def acquire(self, _batch: Batch, _wanted: int, _ready_at: Instant | None = None) -> Grant:
         return Grant(self.messages, self.delay)
 
@@ -455,8 +459,10 @@ class GrantingInstants(Granting):
     """A throttle that grants intervals of a second, in the last minute."""
 
     keeps_to_instants: bool = True
+    requests: list[tuple[int, Instant | None]] = field(default_factory=list)
 
-    def acquire(self, _batch: Batch, _wanted: int, _ready_at: Instant | None = None) -> Grant:
+    def acquire(self, _batch: Batch, wanted: int, ready_at: Instant | None = None) -> Grant:
+        self.requests.append((wanted, ready_at))
         starts_at = float(SystemClock().now() - 60_000_000)
         return Grant(self.messages, self.delay, starts_at, interval=1e6)
 
@@ -475,6 +481,18 @@ def test_each_message_of_a_grant_has_an_instant_of_its_own_whatever_its_attempt(
     instants = [at for part in parts for at in part or ()]
     gaps = {later - earlier for earlier, later in pairwise(instants)}
     assert gaps == {1_000_000}
+
+
+def test_a_late_bounce_does_not_keep_back_older_ones(database: Database) -> None:
+    batch = make_batch(database, Plan(size=5, attempts=3))
+    bounced = READY, in_gateway(), in_status(Status.SOFT_BOUNCED)
+    move(database, batch, [3, 4], *bounced)
+    move(database, batch, [0, 1, 2], *bounced)
+    gateway, throttle = ScriptedGateway(), GrantingInstants(2, timedelta())
+    submit(database, batch, gateway, throttle)
+    assert [[*submission.numbers] for submission in gateway.submissions] == [[3, 4]]
+    bounced_at = moments(database, batch, in_status(Status.SOFT_BOUNCED))
+    assert throttle.requests == [(5, bounced_at[4] + batch.campaign.retry_after)]
 
 
 @dataclass
