@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 
+from simulator.results import timeseries
 from simulator.results.observations import ResourceUsage, Sample
 from simulator.results.timeseries import Timeseries, make_timeseries, parse_timeseries
 from tracker.clock import from_seconds
 from tracker.monitoring import QueueDepth
-from tracker.queries.latencies import TransitionTimes
+from tracker.queries.latencies import Latencies, TransitionTimes
 from tracker.status import Status
 from workers.queues import QUEUES
 
@@ -63,6 +64,26 @@ def test_longer_intervals_are_exact_too(passages: TransitionTimes) -> None:
     assert column(series, "in_flight") == [2, 2, 1]
     assert column(series, "queued_to_final_p50") == [0.2, None, 3.0]
     assert column(series, "queued_to_final_p99") == [1.0, None, 3.0]
+
+
+@pytest.mark.parametrize("interval", [1, 2])
+def test_percentiles_of_a_row_are_those_of_the_messages_that_ended_in_it(
+    monkeypatch: pytest.MonkeyPatch, interval: int
+) -> None:
+    monkeypatch.setattr(timeseries, "MESSAGES_PER_CHUNK", 7)
+    chance = np.random.default_rng(1)
+    ended = chance.integers(from_seconds(6), size=100)
+    took = chance.integers(1, from_seconds(3), size=100)
+    passages = TransitionTimes(BEGUN, 1.0)
+    queued = BEGUN + ended - took
+    entries = {(Status.QUEUED, 0): queued, (Status.DELIVERED, 1): BEGUN + ended}
+    passages.add_chunk(entries, 1, queued, retry_pauses={})
+    series = make_timeseries(passages, [], 6, interval)
+    row = ended // from_seconds(interval)
+    for name, percent in (("p50", 50), ("p99", 99)):
+        assert column(series, f"queued_to_final_{name}") == [
+            Latencies(took[row == number]).percentile(percent) for number in range(6 // interval)
+        ]
 
 
 def test_samples_are_stored_at_their_times(passages: TransitionTimes) -> None:
