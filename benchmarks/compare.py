@@ -5,20 +5,12 @@ measured once has no spread; it has changed if it differs by more than 10 %.
 Exit codes: 0 compared, 2 a file can't be compared.
 """
 
-import argparse
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from benchmarks.results import (
-    EXIT_INVALID_RESULT,
-    BenchmarkResult,
-    InvalidResult,
-    Spread,
-    describe_sizes,
-    read_result,
-)
-from benchmarks.tables import warn_of_load
+from benchmarks.command import make_parser, run_command
+from benchmarks.results import BenchmarkResult, InvalidResult, Spread, read_result
+from benchmarks.tables import describe_load
 from tracker.output.tables import Row, RowFormat, format_rows
 
 SINGLE_TOLERANCE = 0.1
@@ -27,20 +19,11 @@ SINGLE_TOLERANCE = 0.1
 
 def main() -> None:
     """Compare the two files and print a table."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.compare",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = make_parser("benchmarks.compare", __doc__)
     parser.add_argument("old", type=Path, metavar="OLD", help="a file of `make bench`")
     parser.add_argument("new", type=Path, metavar="NEW", help="a later one")
     options = parser.parse_args()
-    try:
-        old, new = (read_result(file) for file in (options.old, options.new))
-        print(compare_results(old, new))
-    except InvalidResult as error:
-        print(f"bench-compare: {error}", file=sys.stderr)
-        sys.exit(EXIT_INVALID_RESULT)
+    print(compare_results(read_result(options.old), read_result(options.new)))
 
 
 def compare_results(old: BenchmarkResult, new: BenchmarkResult) -> str:
@@ -49,7 +32,8 @@ def compare_results(old: BenchmarkResult, new: BenchmarkResult) -> str:
     Raises:
         InvalidResult: if the two have no figure in common, or differ in their sizes.
     """
-    if describe_sizes(old.sizes) != describe_sizes(new.sizes):
+    # The number of rounds only makes a spread wider or narrower.
+    if old.sizes.model_copy(update={"rounds": new.sizes.rounds}) != new.sizes:
         raise InvalidResult(
             "OLD and NEW were measured in different sizes; expected two full or two quick results"
         )
@@ -133,9 +117,9 @@ def _list_notes(
         if values[0] != values[1]:
             yield f"machine: {key} was {values[0]}, and is {values[1]}"
     for label, result in (("OLD", old), ("NEW", new)):
-        for warning in warn_of_load(result):
-            yield f"{label}: {warning}"
+        if result.warnings:
+            yield f"{label}: {describe_load(result.warnings)}"
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main, "bench-compare")

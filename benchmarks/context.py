@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,13 +24,13 @@ FULL_SIZES = Sizes(
 QUICK_SIZES = Sizes(
     rounds=1,
     pipeline=6_000,
-    single=10,
+    single=4,
     rate=4_000,
     largest=8_000,
     judging=2_000,
     rollups=[(2_000, 2_000), (2_000, 10_000)],
     receipts=4_000,
-    page_calls=2,
+    page_calls=1,
 )
 
 CAMPAIGN_ID = 1
@@ -43,20 +43,25 @@ MIN_LOAD_SECONDS = 0.5
 """Shorter measurements don't show the load: the machine counts its CPU time in steps of 10 ms."""
 
 
+CreateDatabase = Callable[[], AbstractContextManager[str]]
+"""Yields the URL of an empty database, which exists while the block runs."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class DatabaseBenchmark:
     """The benchmark of one kind of database: what its parts need, and what they measured.
 
     Attributes:
+        settings: those of the database that decide whether a commit is durable.
         folder: for temporary files.
-        create_database: yields the URL of an empty database, which exists while the block runs.
         warnings: measurements during which other processes used the machine.
     """
 
     database: str
+    settings: Mapping[str, str]
     sizes: Sizes
     folder: Path
-    create_database: Callable[[], AbstractContextManager[str]]
+    create_database: CreateDatabase
     meter: Meter
     throughputs: list[Throughput] = field(default_factory=list)
     lines: list[Line] = field(default_factory=list)
@@ -102,16 +107,15 @@ class DatabaseBenchmark:
             )
         )
         added = self.throughputs[-1]
-        self.log(
-            f"{name}: {added.rate.median:,.0f}/s, {added.cpu['all'].median:.1f} µs CPU a message"
-        )
+        cpu = added.cpu["all"].median
+        self.log(f"{name}: {added.rate.median:,.0f}/s, {cpu:.1f} µs CPU per message")
         return rates
 
     def add_line(self, line: Line) -> None:
         """Add a line to the table, and log it."""
         self.lines.append(line)
         median = "" if line.value is None else f"{line.value.median:,.2f}{line.unit}"
-        cells = (line.measure, line.figure, line.beside, median, line.wanted)
+        cells = (line.measure, line.figure, line.beside, median, line.target)
         self.log("  ".join(cell for cell in cells if cell))
 
     def log(self, text: str) -> None:

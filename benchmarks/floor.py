@@ -12,6 +12,7 @@ import psycopg
 import sqlalchemy as sa
 from sqlalchemy import BigInteger, CheckConstraint, Column, Integer, MetaData, SmallInteger, Table
 
+from benchmarks.batches import split_range
 from benchmarks.context import CAMPAIGN_ID, DatabaseBenchmark
 from benchmarks.databases import open_tables
 from benchmarks.meter import Cost
@@ -104,10 +105,10 @@ def read_rows(database: Database) -> list[TableRows]:
     batches = []
     with database.read() as connection:
         last = connection.scalar(sa.select(sa.func.max(messages.c.number))) or 0
-        for first in range(0, last + 1, DEFAULT_BATCH_SIZE):
+        for numbers in split_range(range(last + 1), DEFAULT_BATCH_SIZE):
             rows: TableRows = {}
             for table in SCHEMA_TABLES:
-                in_batch = table.c.number.between(first, first + DEFAULT_BATCH_SIZE - 1)
+                in_batch = database.in_list(table.c.number, numbers)
                 order = [table.c.number, *(c for c in table.primary_key if c.name != "number")]
                 query = sa.select(table).where(in_batch).order_by(*order)
                 rows[table.name] = [tuple(row) for row in connection.execute(query)]
@@ -117,8 +118,7 @@ def read_rows(database: Database) -> list[TableRows]:
 
 def _make_rows(size: int) -> Iterator[TableRows]:
     """Yield the rows of the first floor, batch by batch."""
-    for batch, first in enumerate(range(0, size, DEFAULT_BATCH_SIZE)):
-        numbers = range(first, min(first + DEFAULT_BATCH_SIZE, size))
+    for batch, numbers in enumerate(split_range(range(size), DEFAULT_BATCH_SIZE)):
         steps = len(DELIVERED_PATH) * batch
         yield {
             "messages": [(CAMPAIGN_ID, number, 6, 0, 1) for number in numbers],

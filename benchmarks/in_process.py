@@ -7,8 +7,16 @@ from functools import partial
 
 import sqlalchemy as sa
 
+from benchmarks.batches import split_range
 from benchmarks.context import CAMPAIGN_ID, DatabaseBenchmark
-from benchmarks.databases import open_tables, record_scenario
+from benchmarks.databases import (
+    AUTHOR,
+    IN_GATEWAY,
+    READY,
+    open_tables,
+    record_batch,
+    record_scenario,
+)
 from benchmarks.meter import Cost, order_turn
 from benchmarks.results import Measure
 from simulator.cli.simulate import DEFAULT_BATCH_SIZE
@@ -16,7 +24,7 @@ from tracker.clock import to_datetime
 from tracker.organizations import CouponSeries
 from tracker.queries.next_step import CHECK_STEPS
 from tracker.record.catalog import Batch, Campaign, load_campaign
-from tracker.record.journal import QUEUED_STATE, Author, Move, State, enqueue_batch, open_entry
+from tracker.record.journal import open_entry
 from tracker.record.receipts import Receipt, apply_receipts
 from tracker.status import Status, Step
 from tracker.store.database import Database
@@ -38,11 +46,6 @@ REQUIREMENTS = ("coupon", "referral", "membership", "last_store", "profile")
 
 DUPLICATE_SHARE = 0.05
 """Share of the receipts that come twice."""
-
-AUTHOR = Author(worker="benchmark")
-
-READY = State(status=Status.ABOUT_TO_BE_SENT)
-IN_GATEWAY = State(status=Status.IN_GATEWAY, attempt=1)
 
 SCENARIO = """\
 name = "receipts"
@@ -67,10 +70,8 @@ def measure_judging(bench: DatabaseBenchmark, database: Database) -> None:
         campaign, requires=REQUIREMENTS, coupon_series=CouponSeries(name="any", active=True)
     )
     count = min(bench.sizes.judging, bench.sizes.pipeline)
-    costs = [_measure_round(bench, database, campaign, count) for _ in range(1 + JUDGING_ROUNDS)][
-        1:
-    ]
-    loading, judging = zip(*costs, strict=True)
+    costs = [_measure_round(bench, database, campaign, count) for _ in range(1 + JUDGING_ROUNDS)]
+    loading, judging = zip(*costs[1:], strict=True)  # the first round warms up
     loaded = bench.add_throughput("loading candidates", count, loading)
     judged = bench.add_throughput("judging candidates", count, judging)
     bench.add_line(JUDGING_TO_LOADING.compare_rates(judged, loaded))
@@ -85,8 +86,7 @@ def _measure_round(
     services, now = SqlServices("", database), campaign.clock.now()
     gc.collect()
     gc.freeze()
-    for first in range(0, count, DEFAULT_BATCH_SIZE):
-        numbers = range(first, min(first + DEFAULT_BATCH_SIZE, count))
+    for numbers in split_range(range(count), DEFAULT_BATCH_SIZE):
         for step in CHECK_STEPS:
             with bench.measure("loading candidates", loading):
                 gathered = load_candidates(database, campaign, numbers, step, services, now)
@@ -103,7 +103,13 @@ def measure_receipts(bench: DatabaseBenchmark) -> None:
     costs: dict[str, list[Cost]] = {"receipts": [], "moves": []}
     with bench.create_database() as url, open_tables(url) as database:
         campaigns = record_scenario(database, bench.folder, SCENARIO.format(messages=size))
-        ours, theirs = (_submit_batches(database, campaign, size) for campaign in campaigns)
+        ours, theirs = (
+            [
+                record_batch(database, campaign, numbers, (READY, IN_GATEWAY))
+                for numbers in split_range(range(size), DEFAULT_BATCH_SIZE)
+            ]
+            for campaign in campaigns
+        )
         database.analyze()
         gc.collect()
         gc.freeze()
@@ -111,12 +117,18 @@ def measure_receipts(bench: DatabaseBenchmark) -> None:
         rounds = min(RECEIPT_ROUNDS, len(ours))
         for number in range(rounds):
             works = {
-                "receipts": partial(_apply_receipts, database, _report(ours[number::rounds])),
-                "moves": partial(_move_messages, database, theirs[number::rounds]),
+                "receipts": [
+                    partial(_apply_receipts, database, batch, _make_receipts(batch))
+                    for batch in ours[number::rounds]
+                ],
+                "moves": [
+                    partial(_move_batch, database, batch) for batch in theirs[number::rounds]
+                ],
             }
             for name in order_turn(works, number):
                 with bench.measure(name, costs[name]):
-                    works[name]()
+                    for work in works[name]:
+                        work()
         gc.unfreeze()
     moves = size // rounds
     receipts = int(moves * (1 + DUPLICATE_SHARE))
@@ -125,28 +137,8 @@ def measure_receipts(bench: DatabaseBenchmark) -> None:
     bench.add_line(RECEIPTS_TO_MOVES.compare_rates(applied, moved, detail=f"{size:,}"))
 
 
-def _submit_batches(database: Database, campaign: Campaign, size: int) -> list[Batch]:
-    """Return a campaign's batches, with all messages in the gateway."""
-    batches = []
-    for number, first in enumerate(range(0, size, DEFAULT_BATCH_SIZE)):
-        count = min(DEFAULT_BATCH_SIZE, size - first)
-        batch = enqueue_batch(
-            database, campaign, batch=number, first=first, size=count, author=AUTHOR
-        )
-        now = campaign.clock.now()
-        with open_entry(database, batch, Step.SUBMIT, AUTHOR, started_at=now) as written:
-            for source, target in ((QUEUED_STATE, READY), (READY, IN_GATEWAY)):
-                written.move(Move(numbers=_numbers(batch), source=source, target=target, at=now))
-        batches.append(batch)
-    return batches
-
-
 def _numbers(batch: Batch) -> range:
     return range(batch.first, batch.last + 1)
-
-
-def _report(batches: Sequence[Batch]) -> list[tuple[Batch, list[Receipt]]]:
-    return [(batch, _make_receipts(batch)) for batch in batches]
 
 
 def _make_receipts(batch: Batch) -> list[Receipt]:
@@ -161,18 +153,10 @@ def _make_receipts(batch: Batch) -> list[Receipt]:
     ]
 
 
-def _apply_receipts(
-    database: Database, reported: Sequence[tuple[Batch, Sequence[Receipt]]]
-) -> None:
-    for batch, receipts in reported:
-        started_at = batch.campaign.clock.now()
-        with open_entry(database, batch, Step.DELIVER, AUTHOR, started_at=started_at) as written:
-            apply_receipts(written, receipts)
-
-
-def _move_messages(database: Database, batches: Sequence[Batch]) -> None:
-    for batch in batches:
-        _move_batch(database, batch)
+def _apply_receipts(database: Database, batch: Batch, receipts: Sequence[Receipt]) -> None:
+    started_at = batch.campaign.clock.now()
+    with open_entry(database, batch, Step.DELIVER, AUTHOR, started_at=started_at) as written:
+        apply_receipts(written, receipts)
 
 
 def _move_batch(database: Database, batch: Batch) -> None:

@@ -13,11 +13,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import psutil
 
 from simulator.background import run_in_background
+
+Item = TypeVar("Item")
 
 READING_INTERVAL_SECONDS = 0.2
 """Time between two readings of a run. One takes about 4 ms."""
@@ -30,7 +33,6 @@ SIBLING = "sibling"
 
 ROLES = ("driver", "worker", "pool", "database", "broker", "live page")
 """Roles of measured processes. worker: the parent process. pool: its children."""
-
 
 COMMAND_ROLES = {
     "simulate": "driver",
@@ -320,6 +322,9 @@ def time_in_turns(
     return list(ours), list(theirs)
 
 
-def order_turn(names: Iterable[str], turn: int) -> list[str]:
-    """Return names in order, and in reverse order in every second turn: ABBA."""
-    return list(names)[:: -1 if turn % 2 else 1]
+def order_turn(items: Iterable[Item], turn: int) -> list[Item]:
+    """Return what is measured in order, and in reverse order in every second turn: ABBA.
+
+    So a phase in which the machine is slow favours none.
+    """
+    return list(items)[:: -1 if turn % 2 else 1]

@@ -14,10 +14,10 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from benchmarks.command import BenchmarkRunFailed
 from benchmarks.context import DatabaseBenchmark
 from benchmarks.databases import open_tables, read_transaction_counts
 from benchmarks.meter import Cost
-from simulator.cli.simulate import DEFAULT_BATCH_SIZE
 from tracker.clock import to_seconds
 from tracker.store.schema.work import steps
 
@@ -41,10 +41,6 @@ STOP_TIMEOUT_SECONDS = 30
 
 LOG_TAIL_LINES = 15
 """Last lines of the log of a failed run that are shown."""
-
-
-class BenchmarkRunFailed(Exception):
-    """A run failed or differs from its prediction, so there is nothing to measure."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +68,6 @@ def run_pipeline(
     name: str,
     *options: str,
     messages: int | None = None,
-    batch_size: int = DEFAULT_BATCH_SIZE,
     keys: str = "",
 ) -> PipelineRun:
     """Simulate a campaign into an empty database and return what was measured.
@@ -90,7 +85,7 @@ def run_pipeline(
     scenario, result, log = (bench.folder / f"run.{suffix}" for suffix in ("toml", "json", "log"))
     scenario.write_text(SCENARIO.format(messages=messages, keys=keys))
     arguments = ["simulate", str(scenario), "--database", url, "--json", str(result)]
-    arguments += ["--workers", str(WORKER_COUNT), "--batch-size", str(batch_size)]
+    arguments += ["--workers", str(WORKER_COUNT)]
     started_at = time.monotonic()
     with (
         log.open("wb") as output,
@@ -100,8 +95,7 @@ def run_pipeline(
         code = process.wait()
     command_seconds = time.monotonic() - started_at
     if code:
-        lines = log.read_text(errors="replace").splitlines()[-LOG_TAIL_LINES:]
-        raise BenchmarkRunFailed("\n".join([f"run failed: exit code {code}", *lines]))
+        raise make_run_error(f"run failed: exit code {code}", log)
     commits, dead_tuples = read_transaction_counts(url)
     cost = readings.cost(*_read_span(url))
     bench.check_load(name, cost)
@@ -112,6 +106,12 @@ def run_pipeline(
         peaks=readings.peaks,
         faults=json.loads(result.read_text())["faults"],
     )
+
+
+def make_run_error(summary: str, log: Path) -> BenchmarkRunFailed:
+    """Return the error of a run, with the last lines of its log."""
+    lines = log.read_text(errors="replace").splitlines()[-LOG_TAIL_LINES:]
+    return BenchmarkRunFailed("\n".join([summary, *lines]))
 
 
 def _read_span(url: str) -> tuple[float, float]:

@@ -1,7 +1,7 @@
 """The contents of bench.json. `docs/bench.schema.json` is generated from these classes."""
 
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -12,7 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 FORMAT_VERSION: Final = 2
 """Version of the file. It changes when a key changes its meaning or goes."""
 
-EXIT_INVALID_RESULT = 2
+DATABASES = {"sqlite": "SQLite", "postgresql": "PostgreSQL"}
+"""Names of the kinds of databases that are measured."""
 
 COMPARISONS = {"≥": operator.ge, "≤": operator.le, "<": operator.lt}
 
@@ -74,7 +75,7 @@ class Line(ResultPart):
     """The dividend, as it is printed."""
     beside: str
     """The divisor, as it is printed, or what the figure belongs to."""
-    wanted: str
+    target: str
     """The target; empty if there is none."""
     reached: bool | None
     """Whether the median reaches the target; null if there is none."""
@@ -100,7 +101,7 @@ class Sizes(ResultPart):
     pipeline: int
     """Messages of each run in a round."""
     single: int
-    """Messages of the run with one message a task."""
+    """Messages of the run with one message per task."""
     rate: int
     """Rate of the gateway in the run with a rate, in messages per second."""
     largest: int
@@ -131,6 +132,15 @@ class BenchmarkResult(ResultPart):
     """Messages per task."""
     sizes: Sizes
     databases: list[DatabaseResult]
+
+    @property
+    def warnings(self) -> list[str]:
+        """The warnings of all databases."""
+        return [
+            f"{DATABASES[measured.database]}, {warning}"
+            for measured in self.databases
+            for warning in measured.warnings
+        ]
 
 
 @dataclass(frozen=True)
@@ -167,7 +177,7 @@ class Measure:
             unit=self.unit,
             figure=figure,
             beside=beside,
-            wanted=f"{self.comparison} {self.target:g}{self.unit}" if self.comparison else "",
+            target=f"{self.comparison} {self.target:g}{self.unit}" if self.comparison else "",
             reached=reached,
         )
 
@@ -205,8 +215,3 @@ def read_result(file: Path) -> BenchmarkResult:
         raise InvalidResult(
             f"{where}: {first['msg']}; expected a file that this version of `make bench` wrote"
         ) from error
-
-
-def describe_sizes(sizes: Sizes) -> Mapping[str, object]:
-    """Return the sizes that two results must share to be compared; rounds only make a spread."""
-    return sizes.model_dump(exclude={"rounds"})

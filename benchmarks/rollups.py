@@ -7,16 +7,24 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from benchmarks.context import CAMPAIGN_ID, DatabaseBenchmark
-from benchmarks.databases import open_tables, record_scenario
+from benchmarks.databases import (
+    AUTHOR,
+    DELIVERED,
+    IN_GATEWAY,
+    READY,
+    open_tables,
+    record_batch,
+    record_scenario,
+)
 from benchmarks.meter import Cost, time_in_turns
 from benchmarks.results import Measure
 from simulator.cli.simulate import DEFAULT_BATCH_SIZE
 from tracker.clock import to_microseconds
-from tracker.record.catalog import Batch, Campaign
+from tracker.record.catalog import Campaign
 from tracker.record.engagement import QUARTER_MICROSECONDS, EngagementEvent, record_engagement
-from tracker.record.journal import QUEUED_STATE, Author, Move, State, enqueue_batch, open_entry
+from tracker.record.journal import open_entry
 from tracker.record.rollup import roll_up_engagement
-from tracker.status import Engagement, Status, Step
+from tracker.status import Engagement, Step
 from tracker.store.database import Database
 from tracker.store.schema.engagement import engagement_tallies, engagements
 
@@ -31,8 +39,6 @@ LAST_DAY_START = 1_795_478_400_000_000
 
 EVENTS_PER_ENTRY = 100
 """Events that are recorded at a time, as workers do it."""
-
-AUTHOR = Author(worker="benchmark")
 
 SCENARIO = f"""\
 name = "rollups"
@@ -73,10 +79,9 @@ def measure_rollups(bench: DatabaseBenchmark) -> None:
 
 def _measure_recording(bench: DatabaseBenchmark, database: Database, campaign: Campaign) -> Cost:
     """Return the cost of recording an event of each message of a batch, and remove the events."""
-    batch = enqueue_batch(
-        database, campaign, batch=0, first=0, size=DEFAULT_BATCH_SIZE, author=AUTHOR
+    batch = record_batch(
+        database, campaign, range(DEFAULT_BATCH_SIZE), (READY, IN_GATEWAY, DELIVERED)
     )
-    _deliver(database, batch)
     events = [
         EngagementEvent(
             number, Engagement.OPENED, LAST_DAY_START + number * QUARTER_MICROSECONDS // 100
@@ -93,20 +98,6 @@ def _measure_recording(bench: DatabaseBenchmark, database: Database, campaign: C
         connection.execute(sa.delete(engagements))
         connection.execute(sa.delete(engagement_tallies))
     return costs[0]
-
-
-def _deliver(database: Database, batch: Batch) -> None:
-    """Move the queued messages of a batch to delivered."""
-    source = QUEUED_STATE
-    with open_entry(database, batch, Step.DELIVER, AUTHOR, started_at=0) as written:
-        for status, attempt in (
-            (Status.ABOUT_TO_BE_SENT, 0),
-            (Status.IN_GATEWAY, 1),
-            (Status.DELIVERED, 1),
-        ):
-            target = State(status=status, attempt=attempt)
-            written.move(Move(numbers=range(batch.size), source=source, target=target, at=0))
-            source = target
 
 
 def _insert_opens(connection: Connection, day: int, events: int) -> None:

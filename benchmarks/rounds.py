@@ -113,10 +113,10 @@ def _run_watched(bench: DatabaseBenchmark, costs: list[Cost]) -> None:
 
 
 def _measure_single(bench: DatabaseBenchmark, pipeline: Sequence[float]) -> None:
-    """Measure a run with one message a task."""
+    """Measure a run with one message per task."""
     name, size = "per message", bench.sizes.single
     with bench.create_database() as url:
-        run = run_pipeline(bench, url, name, messages=size, batch_size=1)
+        run = run_pipeline(bench, url, name, "--batch-size", "1", messages=size)
     [rate] = bench.add_throughput(name, size, [run.cost])
     bench.add_line(PIPELINE_TO_SINGLE.compare_rates(pipeline, [rate] * len(pipeline)))
 

@@ -5,19 +5,15 @@ import os
 import signal
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import closing
 from functools import partial
 from pathlib import Path
 
-from benchmarks.context import DatabaseBenchmark
-from benchmarks.databases import DATABASES, postmaster_file, start_server
+from benchmarks.databases import open_benchmark
 from benchmarks.in_process import measure_receipts
 from benchmarks.largest import measure_largest_run
-from benchmarks.meter import Meter
 from benchmarks.results import DatabaseResult, Sizes
 from benchmarks.rollups import measure_rollups
 from benchmarks.rounds import measure_rounds
-from tracker.store.database import connect
 
 
 def measure_databases(
@@ -42,34 +38,13 @@ def _accept_stop() -> None:
 
 
 def _measure_database(database: str, folder: Path, sizes: Sizes, root: int) -> DatabaseResult:
-    """Measure all parts on one kind of database, one after the other.
-
-    Args:
-        root: the process that started the benchmark.
-    """
-    home = folder / database
-    home.mkdir()
-    with start_server(database, home) as server:
-        meter = Meter(
-            root=root,
-            postmasters=[postmaster_file(folder / name) for name in DATABASES],
-            measured_postmaster=postmaster_file(home),
-            read_wal=server.read_wal,
-        )
-        bench = DatabaseBenchmark(
-            database=database,
-            sizes=sizes,
-            folder=home,
-            create_database=server.create_database,
-            meter=meter,
-        )
-        with server.create_database() as url, closing(connect(url)) as opened:
-            settings = opened.read_durability_settings()
+    """Measure all parts on one kind of database, one after the other."""
+    with open_benchmark(database, folder, sizes, root) as bench:
         for measure in (measure_rounds, measure_largest_run, measure_receipts, measure_rollups):
             measure(bench)
     return DatabaseResult(
         database=database,
-        settings=dict(settings),
+        settings=dict(bench.settings),
         throughputs=bench.throughputs,
         lines=bench.lines,
         warnings=bench.warnings,

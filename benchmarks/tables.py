@@ -1,11 +1,12 @@
 """The tables of a result: for the terminal, and in Markdown for docs/benchmarks.md."""
 
-from collections.abc import Iterator
+from collections.abc import Mapping, Sequence
 
 from benchmarks.context import FULL_SIZES
 from benchmarks.meter import ROLES
-from benchmarks.results import BenchmarkResult, Line, Spread, Throughput
+from benchmarks.results import DATABASES, BenchmarkResult, Line, Spread, Throughput
 from tracker.output.tables import Row, RowFormat, format_rows
+from tracker.text import pluralize
 
 MAIN_MEASURES = (
     "pipeline ÷ floor",
@@ -37,25 +38,34 @@ def format_result(result: BenchmarkResult) -> str:
     ]
     tables = [format_rows(rows, list(rows[0]), RowFormat.TABLE) for rows in (throughputs, lines)]
     conditions = {"machine": result.machine}
-    conditions |= {measured.database: measured.settings for measured in result.databases}
-    notes = [
-        f"{name}: {', '.join(f'{key} {value}' for key, value in values.items())}"
-        for name, values in conditions.items()
-    ]
+    conditions |= {DATABASES[measured.database]: measured.settings for measured in result.databases}
+    notes = [f"{name}: {join_values(values)}" for name, values in conditions.items()]
     notes.append(f"measured in {result.seconds:.0f} s; docs/benchmarks.md explains each line")
     if result.sizes != FULL_SIZES:
         notes.append("the sizes aren't those of a full benchmark: these figures say little")
-    return "\n\n".join([*tables, "\n".join([*notes, *warn_of_load(result)])])
+    notes.append(describe_load(result.warnings))
+    return "\n\n".join([*tables, "\n".join(notes)])
 
 
-def warn_of_load(result: BenchmarkResult) -> Iterator[str]:
-    """Yield a warning for each database whose measurements had other load."""
-    for measured in result.databases:
-        if measured.warnings:
-            yield (
-                f"warning: {measured.database}: other load during {len(measured.warnings)}"
-                f" measurements, so their figures are doubtful; the first is {measured.warnings[0]}"
-            )
+def describe_load(warnings: Sequence[str]) -> str:
+    """Return a sentence on the measurements during which other processes used the machine."""
+    if not warnings:
+        return "no other load was seen"
+    return (
+        f"warning: other load during {pluralize(len(warnings), 'measurement')}, so their figures"
+        f" are doubtful; the first is {warnings[0]}"
+    )
+
+
+def join_values(values: Mapping[str, str]) -> str:
+    """Return conditions on one line, such as those of a machine."""
+    return ", ".join(f"{key} {value}" for key, value in values.items())
+
+
+def format_markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return cells as a table in Markdown."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def format_markdown(result: BenchmarkResult) -> str:
@@ -70,18 +80,15 @@ def format_markdown(result: BenchmarkResult) -> str:
             if line.measure.startswith(MAIN_MEASURES):
                 cells.setdefault(line.measure, {})[measured.database] = _describe_line(line)
     databases = [measured.database for measured in result.databases]
-    machine = ", ".join(f"{key} {value}" for key, value in result.machine.items())
-    rows = [
-        ["", *databases],
-        ["---"] * (1 + len(databases)),
-        *(
-            [name, *(row.get(database, "") for database in databases)]
-            for name, row in cells.items()
-        ),
-    ]
-    load = list(warn_of_load(result)) or ["No other load was seen."]
-    table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
-    return f"Measured on {result.made_at[:10]}: {machine}.\n{' '.join(load)}\n\n{table}"
+    table = format_markdown_table(
+        ["", *(DATABASES[database] for database in databases)],
+        [[name, *(row.get(database, "") for database in databases)] for name, row in cells.items()],
+    )
+    load = describe_load(result.warnings)
+    return (
+        f"Measured on {result.made_at[:10]}: {join_values(result.machine)}.\n"
+        f"{load[0].upper()}{load[1:]}.\n\n{table}"
+    )
 
 
 def _describe_throughput(throughput: Throughput) -> str:
@@ -89,17 +96,17 @@ def _describe_throughput(throughput: Throughput) -> str:
     parts = ", ".join(f"{role} {used.median:.1f}" for role, used in cpu.items() if role != "all")
     texts = [
         f"{rate.median:,.0f}/s{_format_range(rate, ',.0f')}",
-        f"{cpu['all'].median:.1f} µs CPU a message ({parts})",
+        f"{cpu['all'].median:.1f} µs CPU per message ({parts})",
     ]
     if throughput.wal is not None:
-        texts.append(f"{throughput.wal.median:,.0f} B WAL a message")
+        texts.append(f"{throughput.wal.median:,.0f} B WAL per message")
     return "; ".join(texts)
 
 
 def _describe_line(line: Line) -> str:
     if line.value is None:
         return line.figure
-    target = f", target {line.wanted}" if line.wanted else ""
+    target = f", target {line.target}" if line.target else ""
     missed = ", **missed**" if line.reached is False else ""
     return f"{_format_spread(line.value)}{line.unit}{target}{missed}"
 
@@ -127,7 +134,7 @@ def _line_row(database: str, line: Line) -> Row:
         "figure": line.figure,
         "beside": line.beside,
         "ratio": "" if line.value is None or line.unit else _format_spread(line.value),
-        "target": line.wanted,
+        "target": line.target,
         "reached": "" if line.reached is None else "yes" if line.reached else "missed",
     }
 

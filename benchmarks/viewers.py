@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
+from benchmarks.command import BenchmarkRunFailed
 from benchmarks.meter import time_call
-from benchmarks.pipeline import BenchmarkRunFailed
 from simulator.background import run_in_background
 
 VIEWER_COUNT = 10

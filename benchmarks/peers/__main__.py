@@ -8,27 +8,23 @@ Exit codes: 0 measured, 1 a system failed, 130 interrupted.
 import argparse
 import json
 import os
-import signal
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack, closing
+from contextlib import closing
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
+from benchmarks.command import add_run_options, make_parser, parse_positive_int, run_command
 from benchmarks.context import FULL_SIZES, DatabaseBenchmark
-from benchmarks.databases import DatabaseServer, postmaster_file, start_server
-from benchmarks.meter import Meter
-from benchmarks.peers.result import Comparison, Form, format_comparison, write_page_table
-from benchmarks.peers.runs import run_system
+from benchmarks.databases import open_benchmark
+from benchmarks.meter import order_turn
+from benchmarks.peers.result import Comparison, format_comparison, write_page_table
+from benchmarks.peers.runs import Form, run_form
 from benchmarks.peers.systems import PEERS, SENDTRACE, SYSTEMS
-from benchmarks.pipeline import BenchmarkRunFailed
-from simulator.cli.signals import EXIT_INTERRUPTED
 from simulator.run import environment
 from simulator.stack.local import LocalBroker, start_local_broker
-from tracker.store.database import connect
 
 BATCH_SIZES = (1, 1_000, 10_000)
 
@@ -49,24 +45,22 @@ def main() -> None:
     options = _parse_options()
     rounds = options.rounds or (QUICK_ROUNDS if options.quick else FULL_ROUNDS)
     forms = list_forms(options)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # `kill` stops it as Ctrl-C does
     started_at = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="sendtrace-peers-") as name, ExitStack() as stack:
+    with tempfile.TemporaryDirectory(prefix="sendtrace-peers-") as name:
         folder = Path(name)
         machine = environment.describe_machine(folder)
-        server = stack.enter_context(start_server("postgresql", folder))
-        broker = stack.enter_context(start_local_broker())
-        bench = _make_benchmark(server, folder)
-        measure_forms(bench, broker, forms, rounds)
-        with server.create_database() as url, closing(connect(url)) as database:
-            settings = dict(database.read_durability_settings())
+        with (
+            open_benchmark("postgresql", folder, FULL_SIZES, os.getpid()) as bench,
+            start_local_broker() as broker,
+        ):
+            measure_forms(bench, broker, forms, rounds)
     comparison = Comparison(
         made_at=datetime.now(UTC).isoformat(timespec="seconds"),
         seconds=round(time.monotonic() - started_at, 1),
         rounds=rounds,
         machine=machine,
         versions=environment.read_versions() | {peer: version(peer) for peer in PEERS},
-        settings=settings,
+        settings=bench.settings,
         warnings=bench.warnings,
         forms=forms,
     )
@@ -75,22 +69,6 @@ def main() -> None:
     if options.page:
         write_page_table(options.page, comparison)
     print(format_comparison(comparison))
-
-
-def _make_benchmark(server: DatabaseServer, folder: Path) -> DatabaseBenchmark:
-    postmaster = postmaster_file(folder)
-    return DatabaseBenchmark(
-        database="postgresql",
-        sizes=FULL_SIZES,
-        folder=folder,
-        create_database=server.create_database,
-        meter=Meter(
-            root=os.getpid(),
-            postmasters=[postmaster],
-            measured_postmaster=postmaster,
-            read_wal=server.read_wal,
-        ),
-    )
 
 
 def list_forms(options: argparse.Namespace) -> list[Form]:
@@ -111,57 +89,28 @@ def list_forms(options: argparse.Namespace) -> list[Form]:
 def measure_forms(
     bench: DatabaseBenchmark, broker: LocalBroker, forms: Sequence[Form], rounds: int
 ) -> None:
-    """Add a run to each form in each round.
-
-    Every second round is in reverse order (ABBA), so a slow phase of the machine favours nobody.
-    """
+    """Add a run to each form in each round."""
     for number in range(rounds):
-        for form in forms if number % 2 == 0 else reversed(forms):
+        for form in order_turn(forms, number):
             with closing(broker.client()) as client:
                 client.flushall()
-            with bench.create_database() as url:
-                run = run_system(
-                    bench,
-                    form.system,
-                    url=url,
-                    broker_url=broker.url,
-                    messages=form.messages,
-                    batch_size=form.batch_size,
-                )
+            run = run_form(bench, form, broker.url)
             form.runs.append(run)
             bench.log(
-                f"round {number + 1}: {form.system}, {form.batch_size:,} a task:"
-                f" {run.complete:,} of {run.messages:,} complete, {run.cost.seconds:.2f} s"
+                f"round {number + 1}: {form.name}: {run.complete:,} of {form.messages:,} complete,"
+                f" {run.cost.seconds:.2f} s"
             )
 
 
 def _parse_options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.peers",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = make_parser("benchmarks.peers", __doc__)
+    add_run_options(parser, file="peers.json", rounds=FULL_ROUNDS, messages=FULL_MESSAGES)
     add = parser.add_argument
-    add("--quick", action="store_true", help="small sizes: shows that it works, not how fast")
-    add(
-        "--json",
-        type=Path,
-        metavar="FILE",
-        default=Path("peers.json"),
-        help="where to write the figures (peers.json)",
-    )
     add("--page", type=Path, metavar="FILE", help="replace the table of a page: docs/peers.md")
     add("--only", nargs="+", choices=SYSTEMS, default=SYSTEMS, help="systems to measure (all)")
-    add("--rounds", type=int, metavar="N", help=f"rounds ({FULL_ROUNDS}; 1 with --quick)")
-    add(
-        "--messages",
-        type=int,
-        metavar="N",
-        help=f"messages of a run in batches ({FULL_MESSAGES:,})",
-    )
     add(
         "--batch-sizes",
-        type=int,
+        type=parse_positive_int,
         nargs="+",
         metavar="N",
         default=BATCH_SIZES,
@@ -171,9 +120,4 @@ def _parse_options() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except BenchmarkRunFailed as failure:
-        sys.exit(f"benchmarks.peers: {failure}")
-    except KeyboardInterrupt:
-        sys.exit(EXIT_INTERRUPTED)
+    run_command(main, "benchmarks.peers")

@@ -3,63 +3,51 @@
 As Dramatiq's guide advises: pipelines and groups to compose actors, short messages, the command's
 own number of processes and threads, and actors that may run twice. Threads share a pool of
 connections.
-Enqueue messages with `python -m benchmarks.peers.dramatiq_peer enqueue MESSAGES BATCH_SIZE`.
 """
 
 import os
-import sys
 from collections.abc import Sequence
-from functools import cache
 
 import dramatiq
 from dramatiq.brokers.redis import RedisBroker
 from psycopg_pool import ConnectionPool
 
-from benchmarks.peers.record import (
-    BROKER_VARIABLE,
-    DATABASE_VARIABLE,
-    Span,
-    Step,
-    enqueue_messages,
-    step_statement,
-)
+from benchmarks.peers import record
 
 THREADS = 8
 """Threads of a worker process, Dramatiq's default: each needs a connection at times."""
 
-SOCKET_URL = os.environ[BROKER_VARIABLE].replace("redis+socket://", "unix://")
+SOCKET_URL = os.environ[record.BROKER_VARIABLE].replace("redis+socket://", "unix://")
 """The address of the broker, as redis-py writes it."""
 
 broker = RedisBroker(url=SOCKET_URL)
 dramatiq.set_broker(broker)
 
 
-@cache
-def open_pool() -> ConnectionPool:
-    """Return the pool of this process; it is opened by the first actor, after the fork."""
-    return ConnectionPool(
-        os.environ[DATABASE_VARIABLE],
-        min_size=THREADS,
-        max_size=THREADS,
-        kwargs={"autocommit": True},
-        open=True,
-    )
+pool = ConnectionPool(
+    os.environ[record.DATABASE_VARIABLE],
+    min_size=THREADS,
+    max_size=THREADS,
+    kwargs={"autocommit": True},
+    open=False,
+)
 
 
-def register(step: Step) -> dramatiq.Actor[[int, int], None]:
+def register(step: record.Step) -> dramatiq.Actor[[int, int], None]:
     """Register the actor of a step."""
 
     def run(first: int, last: int) -> None:
-        with open_pool().connection() as connection:
-            connection.execute(*step_statement(step, first, last))
+        pool.open()  # by the first actor of the process; does nothing after that
+        with pool.connection() as connection:
+            connection.execute(*record.step_statement(step, first, last))
 
     return dramatiq.actor(run, actor_name=step.value)
 
 
-actors = [register(step) for step in Step]
+actors = [register(step) for step in record.Step]
 
 
-def enqueue_pipelines(spans: Sequence[Span]) -> None:
+def enqueue_pipelines(spans: Sequence[record.Span]) -> None:
     """Enqueue the pipeline of each span."""
     dramatiq.group(
         dramatiq.pipeline(
@@ -70,4 +58,4 @@ def enqueue_pipelines(spans: Sequence[Span]) -> None:
 
 
 if __name__ == "__main__":
-    enqueue_messages(int(sys.argv[2]), int(sys.argv[3]), enqueue_pipelines)
+    record.enqueue_messages(enqueue_pipelines)

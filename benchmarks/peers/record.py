@@ -1,15 +1,18 @@
 """The record that each peer keeps, and one statement for each step.
 
-Every peer runs these statements, so they differ in nothing but the task queue.
+Every peer runs these statements, so they differ in nothing but the task queue. A peer's module, run
+as a program, records messages and enqueues their tasks: `enqueue MESSAGES BATCH_SIZE`.
 """
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+import sys
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from typing import LiteralString
 
 import psycopg
 
+from benchmarks.batches import split_range
 from tracker.status import Status
 
 DATABASE_VARIABLE = "PEER_DATABASE_URL"
@@ -105,18 +108,11 @@ def create_tables(url: str, messages: int) -> None:
         connection.execute("VACUUM ANALYZE customers")
 
 
-def enqueue_messages(
-    messages: int, batch_size: int, enqueue_tasks: Callable[[Sequence[Span]], object]
-) -> None:
-    """Record messages as queued and enqueue their tasks, a chunk at a time."""
+def enqueue_messages(enqueue_tasks: Callable[[Sequence[Span]], object]) -> None:
+    """Record the messages of the command line as queued and enqueue their tasks, chunk by chunk."""
+    messages, batch_size = map(int, sys.argv[2:])
     with psycopg.connect(os.environ[DATABASE_VARIABLE], autocommit=True) as connection:
-        for first, last in _split(0, messages - 1, CHUNK_SIZE):
-            parameters = {"first": first, "last": last, "status": Status.QUEUED}
+        for chunk in split_range(range(messages), CHUNK_SIZE):
+            parameters = {"first": chunk[0], "last": chunk[-1], "status": Status.QUEUED}
             connection.execute(_QUEUE, parameters)
-            enqueue_tasks([*_split(first, last, batch_size)])
-
-
-def _split(first: int, last: int, size: int) -> Iterator[Span]:
-    """Split a span into spans of a size; the last one may be shorter."""
-    for start in range(first, last + 1, size):
-        yield start, min(start + size - 1, last)
+            enqueue_tasks([(task[0], task[-1]) for task in split_range(chunk, batch_size)])

@@ -1,12 +1,13 @@
 """The result of a comparison: its file, its table, and the table of docs/peers.md."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks.peers.runs import Run
+from benchmarks.peers.runs import Form
+from benchmarks.tables import describe_load, format_markdown_table, join_values
 from tracker.output.tables import RowFormat, format_rows
 
 FORMAT_VERSION = 1
@@ -14,16 +15,6 @@ FORMAT_VERSION = 1
 
 TABLE_BEGIN = "<!-- The table and the lines below it are written by `make bench-peers`. -->"
 TABLE_END = "<!-- End of the table. -->"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Form:
-    """A system with a number of messages in a task, and its runs."""
-
-    system: str
-    batch_size: int
-    messages: int
-    runs: list[Run] = field(default_factory=list)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,34 +45,32 @@ def format_comparison(comparison: Comparison) -> str:
 def write_page_table(page: Path, comparison: Comparison) -> None:
     """Replace the table of a page, which is between two marks."""
     rows = [_format_form(form) for form in comparison.forms]
-    lines = [list(rows[0]), ["---"] * len(rows[0]), *(list(row.values()) for row in rows)]
-    table = [f"| {' | '.join(line)} |" for line in lines]
+    table = format_markdown_table([*rows[0]], [[*row.values()] for row in rows])
     conditions = [f"- {line}" for line in _describe_conditions(comparison)]
     before, _, rest = page.read_text(encoding="utf-8").partition(TABLE_BEGIN)
     after = rest.partition(TABLE_END)[2]
-    parts = [before + TABLE_BEGIN, "", *table, "", *conditions, "", TABLE_END + after]
+    parts = [before + TABLE_BEGIN, "", table, "", *conditions, "", TABLE_END + after]
     page.write_text("\n".join(parts), encoding="utf-8")
 
 
 def _format_form(form: Form) -> dict[str, str]:
     """Return the line of a form; its figures are medians of its complete runs."""
-    runs = [run for run in form.runs if run.is_complete]
-    rates = [run.messages / run.cost.seconds for run in runs]
-    is_complete = len(runs) == len(form.runs)
+    costs = [run.cost for run in form.runs if run.complete == form.messages]
+    rates = [form.messages / cost.seconds for cost in costs]
+    complete = [f"{run.complete:,}" for run in form.runs]
+    micros = 1e6 / form.messages
     return {
         "system": form.system,
-        "messages a task": f"{form.batch_size:,}",
+        "messages per task": f"{form.batch_size:,}",
         "messages": f"{form.messages:,}",
         "messages/s": _format_median(rates),
         "lowest to highest": f"{min(rates):,.0f} to {max(rates):,.0f}" if rates else "–",
-        "CPU µs a message": _format_median(
-            [sum(run.cost.cpu.values()) / run.messages * 1e6 for run in runs]
+        "CPU µs per message": _format_median([sum(cost.cpu.values()) * micros for cost in costs]),
+        "of it PostgreSQL": _format_median([cost.cpu["database"] * micros for cost in costs]),
+        "WAL bytes per message": _format_median(
+            [(cost.wal or 0) / form.messages for cost in costs]
         ),
-        "of it PostgreSQL": _format_median(
-            [run.cost.cpu["database"] / run.messages * 1e6 for run in runs]
-        ),
-        "WAL bytes a message": _format_median([(run.cost.wal or 0) / run.messages for run in runs]),
-        "complete": "all" if is_complete else ", ".join(f"{run.complete:,}" for run in form.runs),
+        "complete": "all" if len(costs) == len(form.runs) else ", ".join(complete),
     }
 
 
@@ -99,11 +88,5 @@ def _describe_conditions(comparison: Comparison) -> Iterator[str]:
         ("versions", comparison.versions),
         ("PostgreSQL", comparison.settings),
     ):
-        yield f"{name}: {', '.join(f'{key} {value}' for key, value in values.items())}"
-    if comparison.warnings:
-        yield (
-            f"warning: other load during {len(comparison.warnings)} runs, so their figures are"
-            f" doubtful; the first is {comparison.warnings[0]}"
-        )
-    else:
-        yield "no other load was seen"
+        yield f"{name}: {join_values(values)}"
+    yield describe_load(comparison.warnings)

@@ -3,21 +3,15 @@
 import sys
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, field
 
 import psycopg
 
 from benchmarks.context import DatabaseBenchmark
 from benchmarks.meter import Cost
-from benchmarks.peers.record import (
-    BROKER_VARIABLE,
-    DATABASE_VARIABLE,
-    STATUSES,
-    create_tables,
-)
-from benchmarks.peers.systems import PEERS, SENDTRACE, Peer
-from benchmarks.pipeline import LOG_TAIL_LINES, BenchmarkRunFailed, run_pipeline
+from benchmarks.peers.record import BROKER_VARIABLE, DATABASE_VARIABLE, STATUSES, create_tables
+from benchmarks.peers.systems import PEERS, SENDTRACE
+from benchmarks.pipeline import make_run_error, run_pipeline
 from simulator.stack.child import ChildCommand, ChildProcess
 from tracker.status import Status
 
@@ -51,79 +45,69 @@ class Run:
         cost: from the first step or transition to the last one.
     """
 
-    messages: int
     complete: int
     cost: Cost
 
+
+@dataclass(frozen=True, kw_only=True)
+class Form:
+    """A system with a number of messages per task, and its runs."""
+
+    system: str
+    batch_size: int
+    messages: int
+    runs: list[Run] = field(default_factory=list)
+
     @property
-    def is_complete(self) -> bool:
-        """Whether no message lacks a transition."""
-        return self.complete == self.messages
+    def name(self) -> str:
+        """The name in the log and in warnings."""
+        return f"{self.system}, {self.batch_size:,} per task"
 
 
-def run_system(
-    bench: DatabaseBenchmark,
-    system: str,
-    *,
-    url: str,
-    broker_url: str,
-    messages: int,
-    batch_size: int,
-) -> Run:
+def run_form(bench: DatabaseBenchmark, form: Form, broker_url: str) -> Run:
     """Move messages with a system, on an empty database and an empty broker.
-
-    Args:
-        batch_size: messages in a task.
 
     Raises:
         BenchmarkRunFailed: the system's processes failed.
     """
-    name = f"{system}, {batch_size:,} a task"
-    if system == SENDTRACE:
-        options = ("--broker", broker_url)
-        pipeline = run_pipeline(
-            bench, url, name, *options, messages=messages, batch_size=batch_size
-        )
-        cost = pipeline.cost
-    else:
-        create_tables(url, messages)
-        cost = _run_peer(bench, PEERS[system], url, broker_url, messages, batch_size)
-        bench.check_load(name, cost)
-    return Run(messages=messages, complete=_count_complete(url), cost=cost)
+    with bench.create_database() as url:
+        if form.system == SENDTRACE:
+            options = ("--broker", broker_url, "--batch-size", str(form.batch_size))
+            cost = run_pipeline(bench, url, form.name, *options, messages=form.messages).cost
+        else:
+            create_tables(url, form.messages)
+            cost = _run_peer(bench, form, url, broker_url)
+            bench.check_load(form.name, cost)
+        return Run(complete=_count_complete(url), cost=cost)
 
 
-def _run_peer(
-    bench: DatabaseBenchmark,
-    peer: Peer,
-    url: str,
-    broker_url: str,
-    messages: int,
-    batch_size: int,
-) -> Cost:
-    log = bench.folder / f"{peer.name}.log"
+def _run_peer(bench: DatabaseBenchmark, form: Form, url: str, broker_url: str) -> Cost:
+    peer = PEERS[form.system]
+    log = bench.folder / f"{form.system}.log"
     log.write_bytes(b"")
     environment = {DATABASE_VARIABLE: url, BROKER_VARIABLE: broker_url}
-    command = partial(ChildCommand, environment=environment, log=log)
 
     def start(name: str, *arguments: str) -> ChildProcess:
-        child = ChildProcess(command(name=name, command=[sys.executable, *arguments]))
+        command = [sys.executable, "-m", *arguments]
+        child = ChildProcess(
+            ChildCommand(name=name, command=command, environment=environment, log=log)
+        )
         children.callback(child.kill)
         return child
 
-    def deliver(size: int, batch: int) -> None:
+    def deliver(messages: int, batch_size: int) -> None:
         connection.execute("TRUNCATE messages, transitions")
-        driver = start("driver", "-m", peer.module, "enqueue", str(size), str(batch))
+        driver = start("driver", peer.module, "enqueue", str(messages), str(batch_size))
         if not _wait_until_delivered(connection, workers, driver):
-            lines = log.read_text(errors="replace").splitlines()[-LOG_TAIL_LINES:]
-            raise BenchmarkRunFailed("\n".join([f"{peer.name}: a process exited", *lines]))
+            raise make_run_error(f"{form.system}: a process exited", log)
 
     with ExitStack() as children, psycopg.connect(url, autocommit=True) as connection:
         if peer.prepare:
             start("prepare", *peer.prepare).wait()
         workers = [start("worker", *peer.worker) for _ in range(peer.worker_commands)]
-        deliver(min(WARM_UP_MESSAGES, messages), 1)  # no more than there are customers
+        deliver(min(WARM_UP_MESSAGES, form.messages), 1)  # no more than there are customers
         with bench.meter.watch() as readings:
-            deliver(messages, batch_size)
+            deliver(form.messages, form.batch_size)
         began_at, ended_at = connection.execute(READ_SPAN).fetchone() or (0, 0)
     return readings.cost(float(began_at), float(ended_at))
 

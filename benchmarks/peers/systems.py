@@ -7,12 +7,6 @@ from benchmarks.pipeline import WORKER_COUNT
 
 SENDTRACE = "sendtrace"
 
-PROCRASTINATE_CONCURRENCY = 10
-"""Jobs that a process of procrastinate runs at once."""
-
-PROCRASTINATE_POLL_SECONDS = 0.1
-"""A job whose notification arrives during a fetch waits for the next poll, by default 5 s."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Peer:
@@ -20,44 +14,37 @@ class Peer:
 
     Attributes:
         module: the module with its tasks; run as a program, it enqueues messages.
-        worker: arguments of Python that start a worker.
-        worker_commands: how many of them make WORKER_COUNT processes.
-        prepare: arguments of Python that prepare an empty database, if the queue is in it.
+        worker: the module and arguments that start a worker.
+        worker_commands: how many workers make WORKER_COUNT processes.
+        prepare: the module and arguments that prepare an empty database, if the queue is in it.
     """
 
-    name: str
     module: str
     worker: Sequence[str]
     worker_commands: int = 1
     prepare: Sequence[str] = ()
 
 
-_CELERY = Peer(
-    name="celery",
-    module="benchmarks.peers.celery_peer",
-    worker=(
-        *("-m", "celery", "--app", "benchmarks.peers.celery_peer", "worker"),
-        *("--concurrency", str(WORKER_COUNT)),
-        *("--without-gossip", "--without-mingle", "--without-heartbeat"),
-    ),
-)
-_DRAMATIQ = Peer(
-    name="dramatiq",
-    module="benchmarks.peers.dramatiq_peer",
-    worker=("-m", "dramatiq", "benchmarks.peers.dramatiq_peer", "--processes", str(WORKER_COUNT)),
-)
-_PROCRASTINATE_COMMAND = ("-m", "procrastinate", "--app", "benchmarks.peers.procrastinate_peer.app")
-_PROCRASTINATE = Peer(
-    name="procrastinate",
-    module="benchmarks.peers.procrastinate_peer",
-    worker=(
-        *(*_PROCRASTINATE_COMMAND, "worker", "--delete-jobs", "successful"),
-        *("--concurrency", str(PROCRASTINATE_CONCURRENCY)),
-        *("--fetch-job-polling-interval", str(PROCRASTINATE_POLL_SECONDS)),
-    ),
-    worker_commands=WORKER_COUNT,
-    prepare=(*_PROCRASTINATE_COMMAND, "schema", "--apply"),
-)
+_CELERY = "benchmarks.peers.celery_peer"
+_DRAMATIQ = "benchmarks.peers.dramatiq_peer"
+_PROCRASTINATE = "benchmarks.peers.procrastinate_peer"
 
-PEERS: Mapping[str, Peer] = {peer.name: peer for peer in (_CELERY, _DRAMATIQ, _PROCRASTINATE)}
+PEERS: Mapping[str, Peer] = {
+    "celery": Peer(
+        module=_CELERY,
+        worker=(
+            *("celery", "--app", _CELERY, "worker", "--concurrency", str(WORKER_COUNT)),
+            *("--without-gossip", "--without-mingle", "--without-heartbeat"),
+        ),
+    ),
+    "dramatiq": Peer(
+        module=_DRAMATIQ, worker=("dramatiq", _DRAMATIQ, "--processes", str(WORKER_COUNT))
+    ),
+    "procrastinate": Peer(
+        module=_PROCRASTINATE,
+        worker=("procrastinate", "--app", f"{_PROCRASTINATE}.app", "worker"),
+        worker_commands=WORKER_COUNT,
+        prepare=("procrastinate", "--app", f"{_PROCRASTINATE}.app", "schema", "--apply"),
+    ),
+}
 SYSTEMS = (SENDTRACE, *PEERS)

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.databases import DATABASES
-from benchmarks.results import BenchmarkResult, read_result
+from benchmarks.results import DATABASES, BenchmarkResult, read_result
 from tests.support.make import run_make
 from tests.support.paths import ROOT
 
@@ -89,5 +88,5 @@ def test_each_measure_is_documented_with_its_target(result: BenchmarkResult) -> 
     for measured in result.databases:
         for line in measured.lines:
             [name] = [name for name in targets if line.measure.startswith(name)]
-            assert line.wanted in targets[name].split(", "), line
-            assert bool(line.wanted) == bool(targets[name]), line
+            assert line.target in targets[name].split(", "), line
+            assert bool(line.target) == bool(targets[name]), line

@@ -49,7 +49,7 @@ def test_what_makes_results_hard_to_compare_is_named() -> None:
     _, only, machine, load = compare_results(old, new).splitlines()
     assert only == "only in OLD: postgresql, pipeline: µs of CPU, driver"
     assert machine == "machine: cores was 2, and is 8"
-    assert load.startswith("OLD: warning: postgresql: other load during 1 measurements")
+    assert load.startswith("OLD: warning: other load during 1 measurement, ")
 
 
 @pytest.mark.parametrize(

@@ -74,6 +74,7 @@ def test_load_of_others_is_measured_and_warned_of(
     own: list[Cost] = []
     bench = DatabaseBenchmark(
         database="sqlite",
+        settings={},
         sizes=QUICK_SIZES,
         folder=tmp_path,
         create_database=lambda: pytest.fail("needs no database"),

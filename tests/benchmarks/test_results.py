@@ -39,7 +39,7 @@ def test_line_of_rates_has_the_spread_of_the_ratios_of_each_round() -> None:
     assert line.value is not None
     assert (line.value.low, line.value.median, line.value.high) == (0.5, 0.55, 0.6)
     assert (line.measure, line.figure, line.beside) == ("pipeline ÷ floor, 200,000", "44/s", "80/s")
-    assert (line.wanted, line.reached) == ("≥ 0.5", True)
+    assert (line.target, line.reached) == ("≥ 0.5", True)
 
 
 def test_line_of_durations_divides_the_query_by_ours() -> None:
@@ -64,8 +64,8 @@ def test_tables_warn_of_other_load() -> None:
     warning = "pipeline: other processes used 0.98 cores"
     result = make_bench_result(warnings=[warning])
     assert (
-        f"other load during 1 measurements, so their figures are doubtful; the first is {warning}"
-        in (format_result(result))
+        "other load during 1 measurement, so their figures are doubtful;"
+        f" the first is PostgreSQL, {warning}" in (format_result(result))
     )
     assert warning in format_markdown(result)
 
@@ -75,10 +75,10 @@ def test_markdown_has_date_machine_and_main_figures() -> None:
         "Measured on 2026-12-01: cores 2.",
         "No other load was seen.",
         "",
-        "|  | postgresql |",
+        "|  | PostgreSQL |",
         "| --- | --- |",
-        "| pipeline, 6,000 messages | 30,000/s (29,000 to 31,000); 3.0 µs CPU a message"
-        " (driver 3.0); 1,379 B WAL a message |",
+        "| pipeline, 6,000 messages | 30,000/s (29,000 to 31,000); 3.0 µs CPU per message"
+        " (driver 3.0); 1,379 B WAL per message |",
         "| pipeline ÷ floor | 0.50 (0.48 to 0.52), target ≥ 0.5 |",
     ]
 
