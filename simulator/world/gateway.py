@@ -92,13 +92,10 @@ class SimulatedGateway:
         self._raise_if_unavailable(campaign, now)
         plan = self._plan_submission(submission, now)
         result = ledger.record_acceptance(self._database, plan)
-        instants = submission.accept_at
-        if instants is None:
-            if not result.accepted_before and not result.rejected:
-                return SubmissionResult({now: submission.numbers})
-            instants = [now] * len(submission.numbers)
+        if submission.accept_at is None and not result.accepted_before and not result.rejected:
+            return SubmissionResult({now: submission.numbers})
         accepted: defaultdict[Instant, list[int]] = defaultdict(list)
-        for number, at in zip(submission.numbers, instants, strict=True):
+        for number, at in zip(submission.numbers, plan.accepted_at.tolist(), strict=True):
             if number not in result.rejected:
                 accepted[result.accepted_before.get(number, at)].append(number)
         delay = REJECTION_RETRY_DELAY / campaign.speed if result.rejected else timedelta()
@@ -220,9 +217,9 @@ class SimulatedGateway:
             behaviour, seed, campaign.name, attempt, first, len(forced)
         )
         latencies = responses.latencies
-        accepted_at = np.full(len(numbers), now)
-        if submission.accept_at is not None:
-            accepted_at = np.asarray(submission.accept_at, np.int64)
+        accepted_at = submission.accept_at
+        if accepted_at is None:
+            accepted_at = np.full(len(numbers), now)
         slow = behaviour.slow
         if slow is not None and slow.contains(to_timedelta(now - campaign.started_at)):
             latencies = np.minimum(latencies * slow.factor, MAX_LATENCY_US).astype(np.int64)
@@ -235,7 +232,7 @@ class SimulatedGateway:
             campaign_id=campaign.id,
             attempt=attempt,
             numbers=submission.numbers,
-            accepted_at=now if submission.accept_at is None else submission.accept_at,
+            accepted_at=accepted_at,
             outcomes=responses.outcomes,
             due_at=np.where(responses.lost, ledger.NEVER_DUE, due_at),
             rejections=rejections[positions].tolist(),

@@ -7,16 +7,18 @@ else was.
 
 from collections.abc import Container, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
 import sqlalchemy as sa
-from sqlalchemy import BigInteger, Connection, Integer, SmallInteger, Table
+from numpy.typing import NDArray
+from sqlalchemy import Connection, Integer, SmallInteger, Table
 from sqlalchemy.exc import IntegrityError
 
 from simulator.schema import acceptances, forced_outcomes, notices, refused_calls, rejections
 from tracker.clock import Instant
-from tracker.store.columns import ColumnValues, Numbers, as_array
+from tracker.store.columns import Numbers, as_array
 from tracker.store.database import Database
 
 NEVER_DUE: Instant = -1
@@ -46,7 +48,7 @@ class SubmissionPlan:
 
     Attributes:
         numbers: numbers of the messages. The sequences are in the same order.
-        accepted_at: when they are accepted: one instant for all, or one for each.
+        accepted_at: instants at which they are accepted.
         outcomes: codes of `Status`.
         due_at: instants of the receipts; NEVER_DUE if the receipt is lost.
         rejections: times that the gateway rejects each message before it accepts it.
@@ -57,9 +59,9 @@ class SubmissionPlan:
     campaign_id: int
     attempt: int
     numbers: Sequence[int]
-    accepted_at: Instant | Sequence[Instant]
-    outcomes: Numbers
-    due_at: Numbers
+    accepted_at: NDArray[np.int64]
+    outcomes: NDArray[np.int8]
+    due_at: NDArray[np.int64]
     rejections: Sequence[int]
     notices: Sequence[Notice] = ()
     forced_outcomes: Sequence[ForcedOutcomeRow] = ()
@@ -103,11 +105,7 @@ def _record_acceptance(database: Database, plan: SubmissionPlan) -> AcceptanceRe
             )
         rejected = _record_rejections(database, connection, plan, accepted_before)
         excluded = accepted_before.keys() | rejected
-        positions = [
-            position for position, number in enumerate(plan.numbers) if number not in excluded
-        ]
-        if positions:
-            _insert_acceptances(database, connection, plan, positions)
+        _insert_acceptances(database, connection, plan, excluded)
         _insert_rows(database, connection, notices, plan, plan.notices, excluded)
         _insert_rows(database, connection, forced_outcomes, plan, plan.forced_outcomes, excluded)
     return AcceptanceResult(accepted_before, rejected)
@@ -127,25 +125,19 @@ def _insert_acceptances(
     database: Database,
     connection: Connection,
     plan: SubmissionPlan,
-    positions: Sequence[int],
+    excluded: AbstractSet[int],
 ) -> None:
-    at = plan.accepted_at
-    if len(positions) < len(plan.numbers):
-        if not isinstance(at, int):
-            at = [at[position] for position in positions]
-        plan = replace(
-            plan,
-            numbers=[plan.numbers[position] for position in positions],
-            outcomes=as_array(plan.outcomes)[positions],
-            due_at=as_array(plan.due_at)[positions],
-        )
-    columns: dict[str, ColumnValues] = {
+    columns: dict[str, Numbers] = {
         "number": plan.numbers,
-        "outcome": as_array(plan.outcomes),
-        "due_at": as_array(plan.due_at),
+        "accepted_at": plan.accepted_at,
+        "outcome": plan.outcomes,
+        "due_at": plan.due_at,
     }
-    if not isinstance(at, int):
-        columns["at"] = at
+    if excluded:
+        is_new = np.array([number not in excluded for number in plan.numbers])
+        if not is_new.any():
+            return
+        columns = {name: as_array(values)[is_new] for name, values in columns.items()}
     rows = database.table_from_columns(**columns)
     connection.execute(
         sa.insert(acceptances).from_select(
@@ -154,7 +146,7 @@ def _insert_acceptances(
                 sa.literal(plan.campaign_id, Integer),
                 rows.c.number,
                 sa.literal(plan.attempt, SmallInteger),
-                sa.literal(at, BigInteger) if isinstance(at, int) else rows.c.at,
+                rows.c.accepted_at,
                 rows.c.outcome,
                 sa.func.nullif(rows.c.due_at, NEVER_DUE),
             ),

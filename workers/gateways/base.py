@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import cache
-from typing import Generic, NamedTuple, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 from tracker.clock import Instant
 from tracker.errors import SendtraceError, UsageError
@@ -18,6 +18,10 @@ from tracker.record.receipts import Receipt
 from tracker.status import Channel, Status
 from tracker.store.database import Database
 from workers.plugins import PluginGroup, load_plugin
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 MAX_REFUSALS = 3
 """Messages in a row that a gateway may refuse because of the sender before it counts as
@@ -52,7 +56,7 @@ class Submission:
     attempt: int
     numbers: Sequence[int]
     recipients: Sequence[str]
-    accept_at: Sequence[Instant] | None = None
+    accept_at: "NDArray[np.int64] | None" = None
 
     def split(self, place: int) -> tuple["Submission", "Submission"]:
         """Return a submission of the first `place` messages, and one of the others."""

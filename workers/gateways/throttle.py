@@ -7,6 +7,8 @@ from math import ceil, floor
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
+from numpy.typing import NDArray
 from redis import Redis
 
 from tracker.clock import (
@@ -95,7 +97,7 @@ class Grant:
     starts_at: float | None = None
     interval: float = 0.0
 
-    def instants(self, clock: Clock) -> list[Instant] | None:
+    def instants(self, clock: Clock) -> NDArray[np.int64] | None:
         """Return the instant of each message on a run's clock; None if each is accepted now.
 
         No instant is in the future, even if the broker's clock is ahead of this computer's. Then
@@ -103,12 +105,10 @@ class Grant:
         """
         if self.starts_at is None:
             return None
-        ends_at = int(self.starts_at + self.messages * self.interval)
-        starts_at = self.starts_at - max(0, ends_at - SystemClock().now())
-        return [
-            clock.at(int(starts_at + place * self.interval))
-            for place in range(1, self.messages + 1)
-        ]
+        duration = self.messages * self.interval
+        ends_at = min(self.starts_at + duration, SystemClock().now())
+        begin, end = clock.at(int(ends_at - duration)), clock.at(int(ends_at))
+        return np.linspace(begin, end, self.messages + 1)[1:].astype(np.int64)
 
 
 class Throttle(Protocol):

@@ -9,10 +9,10 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
-from itertools import islice
 
 import numpy as np
 import sqlalchemy as sa
+from numpy.typing import NDArray
 from sqlalchemy import Connection
 
 from tracker.clock import Instant
@@ -175,10 +175,10 @@ class _Offers:
         self,
         submissions: Sequence[tuple[State, Submission]],
         limit: int,
-        instants: Sequence[Instant] | None,
+        instants: NDArray[np.int64] | None,
     ) -> None:
         self._submissions = submissions
-        self._instants = None if instants is None else iter(instants)
+        self._instants = instants
         self.limit = limit
 
     def __iter__(self) -> Iterator[tuple[State, Submission]]:
@@ -193,7 +193,8 @@ class _Offers:
         """Return messages with the next instants, if there are any."""
         if self._instants is None:
             return offered
-        return replace(offered, accept_at=[*islice(self._instants, len(offered.numbers))])
+        accept_at, self._instants = np.split(self._instants, [len(offered.numbers)])
+        return replace(offered, accept_at=accept_at)
 
 
 def _load_submissions(

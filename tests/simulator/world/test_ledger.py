@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import pytest
 import sqlalchemy as sa
 from sqlalchemy import Connection
@@ -45,9 +46,9 @@ def accept(
         campaign_id=campaign,
         attempt=attempt,
         numbers=numbers,
-        accepted_at=at,
-        outcomes=[outcome] * len(numbers),
-        due_at=[at + latency] * len(numbers),
+        accepted_at=np.full(len(numbers), at),
+        outcomes=np.full(len(numbers), outcome),
+        due_at=np.full(len(numbers), at + latency),
         rejections=[0] * len(numbers),
     )
     return dict(ledger.record_acceptance(database, plan).accepted_before)
