@@ -1,6 +1,5 @@
 """Write the pages of the documentation that are generated from the code: `make docs`."""
 
-import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -10,7 +9,7 @@ from docs.reference_audience import audience_reference
 from docs.reference_cli import cli_reference
 from docs.reference_scenario import scenario_reference
 from docs.reference_web import api_reference, metrics_reference
-from docs.scenario_schema import scenario_schema
+from docs.scenario_schema import format_schema, scenario_schema
 from tracker.campaign_states import CampaignState
 from tracker.output.report_lines import NO_ROLLUP, NO_SHARE, SHARES_MEANING, all_report_lines
 from tracker.queries.report import Report
@@ -130,9 +129,7 @@ def _report_lines() -> Iterator[str]:
 
 def bench_schema() -> str:
     """Return docs/bench.schema.json."""
-    schema = BenchmarkResult.model_json_schema()
-    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
-    return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
+    return format_schema(BenchmarkResult.model_json_schema())
 
 
 GENERATED_PAGES: Mapping[str, Callable[[], str]] = {

@@ -81,7 +81,11 @@ TABLES: Mapping[str, type[BaseModel]] = {
 
 def scenario_schema() -> str:
     """Return docs/scenario.schema.json."""
-    schema = build_schema()
+    return format_schema(build_schema())
+
+
+def format_schema(schema: Mapping[str, Any]) -> str:
+    """Return the text of a file with a JSON Schema."""
     schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
     return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
 
