@@ -301,7 +301,10 @@ def _list_suppression_notes(result: RunResult) -> Iterator[str]:
     }
     if isolated:
         names = ", ".join(sorted(isolated))
-        yield f"Isolated: nothing is kept for or taken from other runs of {names} (no `keep`)"
+        yield (
+            f"Isolated: the run takes nothing from other runs of {names}, and leaves nothing to"
+            " them (no `keep`)"
+        )
     for plan in plans:
         if plan.organization.keep and not plan.audience.is_imported:
             yield (

@@ -253,7 +253,7 @@ def test_without_keep_a_run_is_isolated_and_says_so(run: Run, database: Database
     assert outcomes["ana"] == "hard_bounced"
     assert read_list(database) == before
     assert result.as_json()["suppressions"] is None
-    assert any(note.startswith("Isolated: nothing is kept") for note in list_notes(result))
+    assert any(note.startswith("Isolated: the run takes nothing") for note in list_notes(result))
 
 
 def test_an_isolated_organization_is_named_beside_one_that_keeps_its_list(
@@ -269,7 +269,7 @@ def test_an_isolated_organization_is_named_beside_one_that_keeps_its_list(
     )
     notes = list(list_notes(run_scenario(database, scenario, tmp_path)))
     assert any(note.startswith("Suppression list of Acme") for note in notes)
-    assert any(note.startswith("Isolated:") and "runs of Beta (" in note for note in notes)
+    assert any(note.startswith("Isolated:") and "runs of Beta," in note for note in notes)
 
 
 def test_another_organization_has_another_list(run: Run, database: Database) -> None:
