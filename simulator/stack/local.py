@@ -29,6 +29,7 @@ WORKER_STOP_SECONDS = 10.0
 """Seconds that a worker has to finish its tasks before it is killed."""
 
 PING_TIMEOUT_SECONDS = 0.1
+"""Seconds that a ping waits for a reply; the worker may be ready that long before it is noticed."""
 
 QUICK_EXIT_SECONDS = 5.0
 """A worker that exits sooner than this after its start counts as a failed start."""
