@@ -28,30 +28,13 @@ def read_columns(connection: Connection, query: "sa.Select[Any]") -> list[NDArra
     return [np.fromstring(text or "", np.int64, sep=",") for text in texts]
 
 
-def read_numbers(connection: Connection, query: "sa.Select[Any]") -> Sequence[int]:
-    """Return the different numbers of a query in ascending order, as a range if none is missing.
-
-    The rows of a range aren't fetched.
-    """
-    rows = query.subquery()
-    [number] = rows.c
-    first, last, count = connection.execute(
-        sa.select(sa.func.min(number), sa.func.max(number), sa.func.count()).select_from(rows)
-    ).one()
-    if not count:
-        return range(0)
-    if last - first + 1 == count:
-        return range(first, last + 1)
-    [numbers] = read_columns(connection, query)
-    return as_sequence(np.sort(numbers))
-
-
 def read_numbers_by_key(
     connection: Connection, query: "sa.Select[Any]"
 ) -> dict[tuple[int, ...], Sequence[int]]:
     """Return the numbers in the first column of a query by the values of its other columns.
 
-    For each key they are as `read_numbers` returns them. The keys are in the order of their least
+    The different numbers of a key are in ascending order, and a range if none is missing. The rows
+    aren't fetched if the numbers of each key are a range. The keys are in the order of their least
     numbers.
     """
     rows = query.subquery()

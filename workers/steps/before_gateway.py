@@ -17,7 +17,7 @@ from tracker.record.catalog import Batch, Campaign
 from tracker.record.journal import QUEUED_STATE, Entry, Move, State
 from tracker.record.predicates import is_of_message_in
 from tracker.status import Reason, Status, Step
-from tracker.store.arrays import read_numbers
+from tracker.store.arrays import read_numbers_by_key
 from tracker.store.schema.messages import messages
 from workers.checks.base import Check
 from workers.services.base import ServiceName, Services, call_service
@@ -53,10 +53,10 @@ def judge_batch(
 
 
 def _load_queued_numbers(connection: Connection, batch: Batch) -> Sequence[int]:
-    query = sa.select(messages.c.number).where(
+    query = sa.select(messages.c.number, messages.c.status).where(
         is_of_message_in(messages, batch), messages.c.status == Status.QUEUED
     )
-    return read_numbers(connection, query)
+    return read_numbers_by_key(connection, query).get((Status.QUEUED,), range(0))
 
 
 def dispatch(context: StepContext, services: Services) -> None:
