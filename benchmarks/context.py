@@ -89,24 +89,22 @@ class DatabaseBenchmark:
 
         rates = [messages / cost.seconds for cost in costs]
         roles = [role for role in ROLES if any(cost.cpu.get(role) for cost in costs)]
-        used = {role: [cost.cpu.get(role, 0.0) for cost in costs] for role in roles}
-        used["all"] = [sum(values) for values in zip(*used.values(), strict=True)]
-        self.throughputs.append(
-            Throughput(
-                name=name,
-                messages=messages,
-                rate=Spread.of(rates),
-                cpu={
-                    role: Spread.of([value / messages * 1e6 for value in values])
-                    for role, values in used.items()
-                },
-                wal=spread([cost.wal for cost in costs]),
-                commits=spread([cost.commits for cost in costs]),
-                dead_tuples=spread([cost.dead_tuples for cost in costs]),
-                other_cores=Spread.of([cost.other_cores for cost in costs]),
-            )
+        micros = {role: [cost.cpu.get(role, 0.0) * 1e6 for cost in costs] for role in roles}
+        micros["all"] = [sum(values) for values in zip(*micros.values(), strict=True)]
+        added = Throughput(
+            name=name,
+            messages=messages,
+            rate=Spread.of(rates),
+            cpu={
+                role: Spread.of([value / messages for value in values])
+                for role, values in micros.items()
+            },
+            wal=spread([cost.wal for cost in costs]),
+            commits=spread([cost.commits for cost in costs]),
+            dead_tuples=spread([cost.dead_tuples for cost in costs]),
+            other_cores=Spread.of([cost.other_cores for cost in costs]),
         )
-        added = self.throughputs[-1]
+        self.throughputs.append(added)
         cpu = added.cpu["all"].median
         self.log(f"{name}: {added.rate.median:,.0f}/s, {cpu:.1f} µs CPU per message")
         return rates
