@@ -151,16 +151,17 @@ def _percentile_columns(timed: SpanTimes, rows: int, interval: int) -> dict[str,
     """Return the percentiles, in seconds, of the latencies that ended in each interval."""
     row = np.floor_divide(timed.end_seconds, interval, dtype=np.uint32)
     row = np.minimum(row, rows - 1, out=row).astype(np.min_scalar_type(rows - 1))
-    starts = np.concatenate([[0], np.cumsum(np.bincount(row, minlength=rows))])
-    took = _order_by_row(timed.durations, row, starts[:-1])
-    for durations in np.split(took, starts[1:-1]):
+    counts = np.bincount(row, minlength=rows)
+    starts = np.cumsum(counts) - counts
+    took = _order_by_row(timed.durations, row, starts)
+    filled = np.flatnonzero(counts)
+    for durations in np.split(took, starts[filled][1:]):
         durations.sort()
-    first, count = starts[:-1], np.diff(starts)
     columns = {}
     for name, percent in TIMESERIES_PERCENTILES.items():
-        column = np.full(len(count), np.nan)
-        some = count > 0
-        column[some] = to_seconds(took[(first + percentile_rank(percent, count) - 1)[some]])
+        ranks = percentile_rank(percent, counts[filled])
+        column = np.full(rows, np.nan)
+        column[filled] = to_seconds(took[starts[filled] + ranks - 1])
         columns[name] = column
     return columns
 

@@ -72,7 +72,7 @@ def run_over_days(
         set_day(database, run.id, day)
         settle_batch(database, batch)
     if is_repeated:
-        set_day(database, run.id, day + 100)
+        set_day(database, run.id, day + 10)
         run_step(database, batch, Step.SUPPRESS)
     return judge_recorded_run(database, run)
 
@@ -89,7 +89,14 @@ def sent(result: RunResult) -> list[int]:
     return [report.sent for report in result.reports]
 
 
-@pytest.mark.parametrize("is_chained", [True, False], ids=["after", "by their start"])
+@pytest.mark.parametrize(
+    ("settings", "is_chained"),
+    [
+        pytest.param("sqlite", True, id="after"),
+        pytest.param("postgresql", False, id="by their start"),
+    ],
+    indirect=["settings"],
+)
 @pytest.mark.parametrize(
     ("limit", "days", "is_sent"),
     [
