@@ -12,9 +12,6 @@ from typing import Any
 CHROMIUM = shutil.which("chromium")
 """The path of the browser, None if it isn't installed."""
 
-KEYS = {"Tab": (9, ""), "Enter": (13, "\r")}
-"""Named keys: their codes, and the text that they type."""
-
 
 class BrowserError(Exception):
     """The browser refused a command, or has ended."""
@@ -104,17 +101,6 @@ class Browser:
         )
         color_scheme = {"name": "prefers-color-scheme", "value": scheme}
         self.send("Emulation.setEmulatedMedia", media=medium, features=[color_scheme])
-
-    def press_key(self, key: str) -> None:
-        """Press a key: its name, as in `Enter`, or a character."""
-        code, text = KEYS.get(key, (0, key))
-        event = {"key": key, "code": key, "windowsVirtualKeyCode": code}
-        self.send("Input.dispatchKeyEvent", type="keyDown", text=text, **event)
-        self.send("Input.dispatchKeyEvent", type="keyUp", **event)
-
-    def list_problems(self) -> list[str]:
-        """Return what the browser has logged since the page was opened."""
-        return [event["entry"]["text"] for event in self.find_events("Log.entryAdded")]
 
     def take_screenshot(self, box: dict[str, float], **options: Any) -> bytes:
         """Return a box of the page as an image, PNG unless the options of the protocol differ."""

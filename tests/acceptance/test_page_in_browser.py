@@ -6,7 +6,7 @@ import pytest
 
 from docs.browser import Browser
 from simulator.figures import PERCENTILES
-from tests.support.browser import find_cut_off, needs_browser
+from tests.support.browser import find_cut_off, list_problems, needs_browser
 from tests.support.shell import FinishedRun
 
 pytestmark = needs_browser
@@ -123,7 +123,7 @@ def test_the_page_requests_nothing_and_logs_nothing(page: Browser, on_sqlite: Fi
     file = on_sqlite.shell.home / "runs" / "1" / "report.html"
     requested = [event["request"]["url"] for event in page.find_events("Network.requestWillBeSent")]
     assert requested == [file.as_uri()]
-    assert page.list_problems() == []
+    assert list_problems(page) == []
 
 
 @pytest.mark.parametrize("width", [360, 1_280])

@@ -114,7 +114,9 @@ def test_a_setting_blocks_no_message(
     assert count_blocked(result, "spring") == {}
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize(
+    ("settings", "seed"), [("sqlite", 1), ("postgresql", 2)], indirect=["settings"]
+)
 def test_bounces_suppress_customers_in_later_campaigns(
     database: Database, tmp_path: Path, seed: int
 ) -> None:
@@ -161,13 +163,14 @@ def test_the_message_limit_blocks_later_campaigns(
 
 
 @pytest.mark.parametrize(
-    "concurrent",
+    ("settings", "concurrent"),
     [
-        pytest.param((), id="one after the other"),
-        pytest.param(("one", "two", "three"), id="together"),
-        pytest.param(("three", "two"), id="the last together and first"),
-        pytest.param(("two",), id="the second first"),
+        pytest.param("sqlite", (), id="one after the other"),
+        pytest.param("postgresql", ("one", "two", "three"), id="together"),
+        pytest.param("sqlite", ("three", "two"), id="the last together and first"),
+        pytest.param("postgresql", ("two",), id="the second first"),
     ],
+    indirect=["settings"],
 )
 @pytest.mark.parametrize(("count", "credit"), [(1, None), (2, 25), (3, None)])
 def test_concurrent_campaigns_share_limit_and_credit(
@@ -194,7 +197,11 @@ def test_concurrent_campaigns_share_limit_and_credit(
     assert (withheld.actual > 0) is (count < 3)
 
 
-@pytest.mark.parametrize("concurrent", [(), ("one", "two"), ("two",)])
+@pytest.mark.parametrize(
+    ("settings", "concurrent"),
+    [("sqlite", ()), ("postgresql", ("one", "two")), ("sqlite", ("two",))],
+    indirect=["settings"],
+)
 @pytest.mark.parametrize("limited", [False, True])
 def test_a_campaign_after_concurrent_ones_is_predicted_where_possible(
     database: Database, tmp_path: Path, concurrent: Sequence[str], limited: bool
@@ -242,7 +249,11 @@ def test_bounces_of_concurrent_campaigns_add_up(
 ALL_SERVICES = ("subscription", "coupon", "referral", "handler")
 
 
-@pytest.mark.parametrize("failing", [*((name,) for name in ALL_SERVICES), ALL_SERVICES])
+@pytest.mark.parametrize(
+    ("settings", "failing"),
+    [*(("sqlite", (name,)) for name in ALL_SERVICES), ("postgresql", ALL_SERVICES)],
+    indirect=["settings"],
+)
 def test_services_fail_for_the_predicted_customers(
     database: Database, tmp_path: Path, failing: Sequence[str]
 ) -> None:

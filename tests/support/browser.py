@@ -10,8 +10,10 @@ needs_browser = pytest.mark.skipif(
     CHROMIUM is None, reason="chromium is not installed; apt-get install chromium"
 )
 
+KEYS = {"Tab": (9, ""), "Enter": (13, "\r")}
+"""Keys: their codes, and the text that they type."""
 
-OPEN_DETAILS_JS = "document.querySelectorAll('details').forEach(each => each.open = true)"
+OPEN_DETAILS_JS = "document.querySelectorAll('details').forEach(details => details.open = true)"
 
 CUT_OFF_JS = """
 [...document.querySelectorAll("body *")].filter(element => {
@@ -24,6 +26,19 @@ CUT_OFF_JS = """
 }).map(element => `${element.tagName} ${element.className}: ${element.textContent.slice(0, 60)}`)
 """
 """The elements that are wider than the page, or that need scrolling to the side."""
+
+
+def press_key(page: Browser, key: str) -> None:
+    """Press one of KEYS."""
+    code, text = KEYS[key]
+    event = {"key": key, "code": key, "windowsVirtualKeyCode": code}
+    page.send("Input.dispatchKeyEvent", type="keyDown", text=text, **event)
+    page.send("Input.dispatchKeyEvent", type="keyUp", **event)
+
+
+def list_problems(page: Browser) -> list[str]:
+    """Return what the browser has logged since the page was opened."""
+    return [event["entry"]["text"] for event in page.find_events("Log.entryAdded")]
 
 
 def find_cut_off(page: Browser, width: int) -> list[str]:

@@ -96,7 +96,7 @@ EVENTS = st.lists(
 
 
 @settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(reports=st.lists(EVENTS, max_size=4), data=st.data())
 def test_tallies_equal_a_recount_of_events_in_any_order(

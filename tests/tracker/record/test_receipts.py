@@ -223,7 +223,7 @@ RECEIPTS = st.tuples(ORIGINALS, st.integers(0, 2)).map(
 
 
 @settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(received=RECEIPTS, again=st.lists(st.integers(0, 23), max_size=6))
 def test_receipts_in_any_number_of_parts_leave_the_record_sound(
