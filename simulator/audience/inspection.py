@@ -9,20 +9,10 @@ from simulator.audience.columns import IGNORED, OPT_COLUMNS
 from simulator.audience.countries import parse_country
 from simulator.audience.dialect import guess_encoding, guess_separator
 from simulator.audience.formats import AudienceFile, AudienceFormat, AudienceSection
-from simulator.audience.header import (
-    WrongHeader,
-    find_own_column,
-    number_headings,
-    split_header,
-)
+from simulator.audience.header import WrongHeader, find_own_column, number_headings, split_header
 from simulator.audience.headings import guess_columns
 from simulator.audience.problems import MobileProblem, ProblemCounts
-from simulator.audience.reader import (
-    open_text,
-    read_customers,
-    read_first_lines,
-    read_header_line,
-)
+from simulator.audience.reader import open_text, read_customers, read_first_lines, read_header_line
 from simulator.audience.rows import RowReader, read_line
 from simulator.audience.values import (
     EXPORT_FLAG_VALUES,

@@ -5,11 +5,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from simulator.audience.cleaning import strip_invisible
-from simulator.audience.columns import (
-    CUSTOM_PREFIXES,
-    OPT_COLUMNS,
-    SINGLE_LINE_COLUMNS,
-)
+from simulator.audience.columns import CUSTOM_PREFIXES, OPT_COLUMNS, SINGLE_LINE_COLUMNS
 from simulator.audience.countries import parse_country
 from simulator.audience.formats import AudienceFormat
 from simulator.audience.numbers import parse_mobile_cell

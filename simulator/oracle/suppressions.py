@@ -13,12 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Connection
 
-from simulator.setup.census import (
-    MAX_COUNTED_BOUNCES,
-    ImportedAudience,
-    Restriction,
-    hash_key,
-)
+from simulator.setup.census import MAX_COUNTED_BOUNCES, ImportedAudience, Restriction, hash_key
 from simulator.setup.run import RunCampaign
 from tracker.record.suppressions.snapshot import read_copy
 from tracker.status import Channel, Reason, SuppressionReason

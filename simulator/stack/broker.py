@@ -15,12 +15,7 @@ from tracker.monitoring import QueueDepth
 from tracker.settings import Settings
 from tracker.store.database import Database
 from workers.queues import QUEUES
-from workers.upkeep.broker import (
-    count_tasks,
-    drop_tasks,
-    make_broker_client,
-    read_queue_depths,
-)
+from workers.upkeep.broker import count_tasks, drop_tasks, make_broker_client, read_queue_depths
 from workers.upkeep.sweep import RequeuedBatch, requeue_stalled_batches
 
 ANSWER_TIMEOUT_SECONDS = 5.0

@@ -13,11 +13,7 @@ from tracker.text import make_printable
 from workers.gateways.base import GatewayUnavailable
 from workers.gateways.smtp_client import LimitedClient, TlsClient
 from workers.gateways.smtp_settings import SmtpSettings, Tls
-from workers.gateways.step_time import (
-    MAX_REPLY_SECONDS,
-    STEP_MARGIN_SECONDS,
-    extend_step_time,
-)
+from workers.gateways.step_time import MAX_REPLY_SECONDS, STEP_MARGIN_SECONDS, extend_step_time
 
 PROBE_AFTER_IDLE_SECONDS = 5.0
 """Idle time after which a connection is tested with NOOP before it is used again."""

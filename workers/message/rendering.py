@@ -18,12 +18,7 @@ from tracker.store.schema.catalog import customers
 from tracker.text import describe_error, to_one_line
 from workers.message.environment import render_template
 from workers.message.source import MessageSource
-from workers.message.variables import (
-    NAMESPACES,
-    UNSUBSCRIBE_URL,
-    compile_template,
-    list_variables,
-)
+from workers.message.variables import NAMESPACES, UNSUBSCRIBE_URL, compile_template, list_variables
 from workers.services.base import (
     ServiceName,
     Services,

@@ -16,12 +16,7 @@ from tracker.record.predicates import is_of_message_in, is_same_message
 from tracker.record.receipts import Receipt
 from tracker.status import Status
 from tracker.store.schema.messages import messages, tallies, transition_details
-from workers.gateways.base import (
-    MAX_REFUSALS,
-    GatewayUnavailable,
-    Refusal,
-    SubmissionResult,
-)
+from workers.gateways.base import MAX_REFUSALS, GatewayUnavailable, Refusal, SubmissionResult
 from workers.steps.context import StepContext
 
 ONLY_THIS_MESSAGE = "refused for this message only: "

@@ -14,12 +14,7 @@ from tracker.status import Reason, Status, Step
 from tracker.text import format_fields
 from workers.candidates import load_candidates
 from workers.checks.base import Check, checks_at_dispatch, checks_of
-from workers.checks.judging import (
-    FAILED_CHECK_REASON,
-    Verdicts,
-    judge_candidates,
-    merge_verdicts,
-)
+from workers.checks.judging import FAILED_CHECK_REASON, Verdicts, judge_candidates, merge_verdicts
 from workers.checks.suspects import find_suspects
 from workers.services.base import Services
 from workers.steps.context import StepContext

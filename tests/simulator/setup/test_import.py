@@ -15,12 +15,7 @@ from simulator.scenario.file import Scenario
 from simulator.setup.absent_columns import describe_absent_columns
 from simulator.setup.dry_run import DryRun
 from simulator.setup.record import record_run
-from tests.support.inline_runs import (
-    assert_passed,
-    build_campaign,
-    build_scenario,
-    run_scenario,
-)
+from tests.support.inline_runs import assert_passed, build_campaign, build_scenario, run_scenario
 from tracker.campaign_states import CampaignState
 from tracker.errors import UsageError
 from tracker.queries.report import make_reports

@@ -22,12 +22,7 @@ from workers.checks.base import (
     checks_of,
     sort_checks,
 )
-from workers.checks.judging import (
-    FAILED_CHECK_REASON,
-    CheckFailure,
-    Verdicts,
-    judge_candidates,
-)
+from workers.checks.judging import FAILED_CHECK_REASON, CheckFailure, Verdicts, judge_candidates
 from workers.rules.pytest_plugin import Judge
 from workers.rules.valid_candidate import VALID_CAMPAIGN, VALID_ORGANIZATION, make_valid_candidate
 from workers.services.base import Coupon, ServiceName, Subscription

@@ -24,12 +24,7 @@ from tests.support.gateways import (
     read_details,
     submit,
 )
-from tests.support.http_server import (
-    DRIP_SECONDS,
-    HOST,
-    HttpServer,
-    start_http_server,
-)
+from tests.support.http_server import DRIP_SECONDS, HOST, HttpServer, start_http_server
 from tests.support.inline_runs import run_step
 from tests.support.shell import wait_until
 from tracker.errors import UsageError
