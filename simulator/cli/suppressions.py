@@ -1,6 +1,7 @@
 """The command group `sendtrace suppressions`, for the lists that organizations keep."""
 
 import sys
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -224,15 +225,8 @@ def import_file(
     options = FileOptions(column=column, channel=channel, **parsed)
     address_file = open_address_file(file, options)
     if as_ is None:
-        bounces = count if count > 1 else None
-        _require_export(
-            address_file,
-            column=column,
-            channel=channel,
-            region=region,
-            count=bounces,
-            expires=expires,
-        )
+        given = {"column": column, "channel": channel, "region": region, "expires": expires}
+        _require_export(address_file, given | {"count": count if count > 1 else None})
     with open_list(database, organization, may_be_new=True) as (record, name):
         expires_at = parse_expiry_option(expires)
         request = ImportRequest(
@@ -268,7 +262,7 @@ def export(
             writer.write_row("" if row[name] is None else row[name] for name in EXPORT_COLUMNS)
 
 
-def _require_export(file: "AddressFile", **options: object) -> None:
+def _require_export(file: "AddressFile", options: Mapping[str, object]) -> None:
     """Raise UsageError unless a file is an export, and is read without any of these options."""
     if not file.is_export:
         raise UsageError(f"{file.path}: not an export of a suppression list; expected --as REASON")

@@ -17,8 +17,6 @@ from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 
-from simulator.cli import main as command_line
-
 MAX_REQUEST_BYTES = 1 << 20
 
 READY = b"ready"
@@ -89,6 +87,8 @@ def start_fork_server() -> Iterator[ForkServer]:
 
 def main() -> None:
     """Serve requests until the tests end."""
+    from simulator.cli.main import main as run_command  # the tests' own processes don't need it
+
     for module in MODULES:
         import_module(module)
     gc.freeze()  # a fork that collects garbage would copy the memory of all modules
@@ -106,7 +106,7 @@ def main() -> None:
             _, status = os.waitpid(child, 0)
             connection.send(str(os.waitstatus_to_exitcode(status)).encode())
     _become(request, streams)
-    command_line.main()
+    run_command()
 
 
 def _become(request: bytes, streams: Sequence[int]) -> None:
