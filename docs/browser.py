@@ -5,7 +5,7 @@ import json
 import shutil
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,18 @@ CHROMIUM = shutil.which("chromium")
 
 class BrowserError(Exception):
     """The browser refused a command, or has ended."""
+
+
+class PageReplacedError(BrowserError):
+    """The page was replaced by another one before it answered a command."""
+
+
+PAGE_REPLACED = {
+    "Inspected target navigated or closed",
+    "Execution context was destroyed.",
+    "Cannot find default execution context",
+}
+"""What Chromium answers to a command if the page reloads itself or opens another page."""
 
 
 class Browser:
@@ -49,6 +61,8 @@ class Browser:
         while True:
             message = self._read_message()
             if message.get("id") == self._last_id:
+                if message.get("error", {}).get("message") in PAGE_REPLACED:
+                    raise PageReplacedError(f"{method}: {message}")
                 if "result" not in message:
                     raise BrowserError(f"{method}: {message}")
                 return message["result"]
@@ -70,10 +84,17 @@ class Browser:
         return [event["params"] for event in self.events if event.get("method") == method]
 
     def evaluate(self, expression: str) -> Any:
-        """Return the value of a JavaScript expression, or of the promise that it yields."""
-        answer = self.send(
-            "Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True
-        )
+        """Return the value of a JavaScript expression, or of the promise that it yields.
+
+        The expression must only read the page: if the page reloads itself meanwhile, it is
+        evaluated again on the new page.
+        """
+        answer = None
+        while answer is None:
+            with suppress(PageReplacedError):
+                answer = self.send(
+                    "Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True
+                )
         if "exceptionDetails" in answer:
             raise BrowserError(str(answer))
         return answer["result"].get("value")
