@@ -4,10 +4,18 @@ import os
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
-from typing import TypeVar
+from typing import Annotated, Literal, TypeVar
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+)
 
 from tracker.clock import Instant, to_datetime
 from tracker.errors import UsageError
@@ -17,6 +25,11 @@ ENVIRONMENT_PREFIX = "SENDTRACE_"
 
 HIDDEN = "•••"
 """Stands for a secret in what a server replies."""
+
+LogLevel = Annotated[
+    Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], BeforeValidator(str.upper)
+]
+"""A level of Python's logging, in upper or lower case."""
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -47,6 +60,9 @@ class Settings(BaseModel):
     flower_auth: SecretStr | None = None
     """USER:PASSWORD for Flower, several separated by commas."""
     flower_port: int = Field(default=5555, ge=1, le=65_535)
+    log_level: LogLevel = "INFO"
+    """The least level of the events that are logged."""
+    log_format: Literal["text", "json"] = "text"
 
     @field_validator("flower_port", mode="before")
     @classmethod

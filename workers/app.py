@@ -3,7 +3,6 @@
 Its settings are in `celeryconfig.py`; the broker comes from SENDTRACE_BROKER_URL.
 """
 
-import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -14,12 +13,12 @@ from tracker.errors import SendtraceError, UsageError
 from workers.celery_app import make_celery_app
 from workers.checks.base import all_checks
 from workers.plugins import import_own_plugins
-from workers.queues import SWEEP_TASK
+from workers.upkeep import task_logs
 from workers.upkeep.broker_url import make_client_url
 
-logger = logging.getLogger(__name__)
-
 app = make_celery_app("sendtrace", include=["workers.tasks"], set_as_current=True)
+
+task_logs.connect()
 
 
 @celeryd_init.connect  # type: ignore[untyped-decorator]  # Celery has no types
@@ -55,17 +54,6 @@ def exiting_on_error() -> Iterator[None]:
         yield
     except SendtraceError as error:
         raise SystemExit(f"sendtrace: {error}") from None
-
-
-class _SweepLogFilter(logging.Filter):
-    """A filter that drops the log lines of sweeps that start and succeed."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        return record.levelno > logging.INFO or SWEEP_TASK not in record.getMessage()
-
-
-for _name in ("celery.worker.strategy", "celery.app.trace", "celery.beat"):
-    logging.getLogger(_name).addFilter(_SweepLogFilter())
 
 
 def check_configuration(conf: Any) -> None:

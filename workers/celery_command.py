@@ -17,7 +17,7 @@ def main() -> None:
         os.environ.pop(name, None)
     from workers.app import app
 
-    sys.exit(app.start(["--no-color", *sys.argv[1:]]))
+    sys.exit(app.start(["--no-color", "--quiet", *sys.argv[1:]]))
 
 
 if __name__ == "__main__":

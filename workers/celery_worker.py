@@ -25,7 +25,7 @@ def main() -> int:
         hostname=options.hostname,
         queues=options.queues,
         concurrency=options.concurrency,
-        loglevel="INFO",
+        quiet=True,
         without_gossip=True,
         without_mingle=True,
     )

@@ -11,6 +11,7 @@ from celery.canvas import Signature
 
 from tracker.clock import Instant
 from tracker.queries.next_step import CHECK_CHAIN, MAX_COUNTDOWN
+from tracker.record.catalog import Campaign
 from tracker.status import Step
 from workers.queues import format_task_arguments, task_name
 
@@ -48,7 +49,7 @@ class StepArguments:
 
 
 def make_signature(
-    app: Celery, step: Step, arguments: StepArguments, campaign_name: str
+    app: Celery, step: Step, arguments: StepArguments, campaign: Campaign
 ) -> Signature:
     """Return the task of a step, and behind it those of the chain that the step belongs to.
 
@@ -56,7 +57,9 @@ def make_signature(
     what follows them depends on what the gateway says.
     """
     steps = CHECK_CHAIN[CHECK_CHAIN.index(step) :] if step in CHECK_CHAIN else (step,)
-    kwargsrepr = format_task_arguments(arguments.campaign, campaign_name, arguments.batch)
+    kwargsrepr = format_task_arguments(
+        arguments.campaign, arguments.batch, campaign.name, campaign.run_id
+    )
     signatures = [
         app.signature(
             task_name(chained),
@@ -73,7 +76,7 @@ def enqueue_step(
     app: Celery,
     step: Step,
     arguments: StepArguments,
-    campaign_name: str,
+    campaign: Campaign,
     *,
     delay: timedelta = timedelta(),
     retry: bool = True,
@@ -84,7 +87,7 @@ def enqueue_step(
     worker holds for longer to another worker. Unless `retry`, an unavailable broker is an error at
     once.
     """
-    signature = make_signature(app, step, arguments, campaign_name)
+    signature = make_signature(app, step, arguments, campaign)
     signature.apply_async(countdown=countdown(delay), retry=retry)
 
 

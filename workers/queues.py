@@ -22,21 +22,23 @@ UPKEEP_QUEUE = "upkeep"
 QUEUES = (*dict.fromkeys(QUEUE_BY_STEP.values()), UPKEEP_QUEUE)
 """Every queue that a worker must serve, in the order of the stages."""
 
-ROLLUP_TASK = "workers.rollup"
+TASK_PREFIX = "workers."
 
-SWEEP_TASK = "workers.sweep"
+ROLLUP_TASK = f"{TASK_PREFIX}rollup"
+
+SWEEP_TASK = f"{TASK_PREFIX}sweep"
 
 SWEEP_INTERVAL_SECONDS = 2.0
 
 
 def task_name(step: Step) -> str:
     """Return the name of a step's task."""
-    return f"workers.{step}"
+    return f"{TASK_PREFIX}{step}"
 
 
-def format_task_arguments(campaign_id: int, campaign_name: str, batch: int) -> str:
+def format_task_arguments(campaign: int, batch: int, name: str, run: int) -> str:
     """Return a task's arguments as Flower shows and finds them: `kwargs:name=diwali-email`.
 
     The sweep reads the batch's key from the same text, see `workers.upkeep.broker.BATCH_PATTERN`.
     """
-    return repr({"campaign": campaign_id, "batch": batch, "name": campaign_name})
+    return repr({"campaign": campaign, "batch": batch, "name": name, "run": run})

@@ -8,11 +8,11 @@ from datetime import timedelta
 
 from celery.exceptions import Retry
 
+from tracker.output.logs import LogFields
 from tracker.queries.next_step import NextStep, next_step
 from tracker.record.catalog import Batch
 from tracker.record.journal import Author
 from tracker.status import Step
-from tracker.text import format_fields
 from workers.chains import StepArguments, countdown, enqueue_step
 from workers.gateways.base import UNAVAILABLE_WARNING, GatewayUnavailable
 from workers.runtime import resources
@@ -87,7 +87,7 @@ def run_step(task: StepTask, step: Step, work: StepFunction, arguments: StepArgu
             task.app,
             following.step,
             arguments.first_try(),
-            batch.campaign.name,
+            batch.campaign,
             delay=following.delay,
         )
 
@@ -104,7 +104,7 @@ def restarting_while_gateway_unavailable(
             return
         count = arguments.unavailable_count
         delay = compute_backoff(count, batch.campaign.speed)
-        fields = format_fields(
+        fields = LogFields(
             campaign=batch.campaign.id,
             batch=batch.batch,
             step=step,
@@ -130,7 +130,7 @@ def restarting_bisected_step(
     except SegmentsLeft as error:
         raise task.restart(arguments.first_try(), error) from error
     except StepExecutionError as error:
-        fields = format_fields(
+        fields = LogFields(
             campaign=arguments.campaign, batch=arguments.batch, step=step, error=error.__cause__
         )
         if not isinstance(error, SegmentFailed):

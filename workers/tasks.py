@@ -11,11 +11,11 @@ from typing import Any
 import phonenumbers  # noqa: F401  # before the pool is forked, or each process would load it
 from celery import Task
 
+from tracker.output.logs import LogFields
 from tracker.queries.next_step import NextStep
 from tracker.record.rollup import record_daily_rollup, roll_up_engagement
 from tracker.settings import load_settings
 from tracker.status import Step
-from tracker.text import format_fields
 from workers.app import app
 from workers.chains import StepArguments
 from workers.checks.base import checks_of
@@ -106,7 +106,7 @@ def sweep() -> None:
     try:
         requeued = requeue_stalled_batches(resources().database, app, resources().broker)
     except TRANSIENT_ERRORS as error:
-        logger.warning("sweep failed: %s", format_fields(error=error))
+        logger.warning("sweep failed: %s", LogFields(error=error))
         return
     for batch in requeued:
-        logger.warning("re-queued stalled batch: %s", batch.format_fields())
+        logger.warning("re-queued stalled batch: %s", batch.log_fields)

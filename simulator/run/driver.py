@@ -131,7 +131,7 @@ class Driver:
         )
         retry_transient(partial(record_acknowledgement, self._database, batch))
         arguments = StepArguments(campaign=campaign.id, batch=batch.batch)
-        retry_transient(partial(enqueue_step, self._app, Step.SUPPRESS, arguments, campaign.name))
+        retry_transient(partial(enqueue_step, self._app, Step.SUPPRESS, arguments, campaign))
         sending.record_sent(size)
         self.messages_sent += size
 

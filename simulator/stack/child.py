@@ -1,8 +1,10 @@
 """Child processes: started with a watchdog, stopped, then killed."""
 
 import os
+import shutil
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
@@ -12,7 +14,10 @@ from pathlib import Path
 from simulator.stack.watchdog import start_watchdog
 
 MAX_LOG_BYTES = 10_000_000
-"""Size of a log file above which it is renamed to `NAME.old.log` before its child starts."""
+"""Size of a log file above which it is moved to `NAME.old.log`."""
+
+LOG_CHECK_SECONDS = 10.0
+"""Seconds between two looks at the size of a log file."""
 
 STOP_SCRIPT = 'kill -TERM "$1"; sleep "$2"; kill -KILL -"$1"'
 """Stops a child: $1 is its process id, $2 the seconds that it has to exit."""
@@ -50,6 +55,7 @@ class ChildProcess:
         self.command = command
         self.started_at = time.monotonic()
         self._is_stop_requested = self._is_reaped = False
+        self._has_ended = threading.Event()
         _rotate_log(command.log)
         with command.log.open("ab") as output:
             self._process = subprocess.Popen(
@@ -60,6 +66,7 @@ class ChildProcess:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+        threading.Thread(target=self._rotate_log_when_large, daemon=True).start()
         self._watchdog = ExitStack()
         self._watchdog.enter_context(
             start_watchdog(STOP_SCRIPT, str(self.pid), f"{command.stop_seconds:g}")
@@ -80,6 +87,10 @@ class ChildProcess:
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(seconds)
         return self._process.returncode
+
+    def _rotate_log_when_large(self) -> None:
+        while not self._has_ended.wait(LOG_CHECK_SECONDS):
+            _rotate_log(self.command.log)
 
     def request_stop(self) -> None:
         """Send SIGTERM, once: a Celery worker drops its tasks at the second one."""
@@ -108,10 +119,13 @@ class ChildProcess:
             os.killpg(self.pid, signal.SIGKILL)
         self._process.wait()
         self._is_reaped = True
+        self._has_ended.set()
         self._watchdog.close()
 
 
 def _rotate_log(log: Path) -> None:
-    with suppress(FileNotFoundError):
+    """Empty a large log after a copy. Its writers append, so they go on at its new end."""
+    with suppress(OSError):  # no log yet, or no space for a copy
         if log.stat().st_size > MAX_LOG_BYTES:
-            log.replace(log.with_suffix(".old.log"))
+            shutil.copyfile(log, log.with_suffix(".old.log"))
+            os.truncate(log, 0)

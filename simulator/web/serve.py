@@ -12,7 +12,8 @@ from simulator.schema import open_database
 from simulator.stack.broker import Broker
 from simulator.web.check_process import CheckProcess
 from simulator.web.runs import RUNS_SECTION
-from tracker.record.catalog import load_campaign
+from tracker.output.logs import configure_logging
+from tracker.record.catalog import Campaign, load_campaign
 from tracker.record.due import DueKind
 from tracker.settings import Settings
 from tracker.status import Step
@@ -33,6 +34,7 @@ def serve_live_page(settings: Settings, host: str, port: int) -> None:
     """Serve the live page until Ctrl-C, or raise `UsageError` if the address can't be served."""
     check_address(host, settings.token)
     settings.prepare_home()
+    configure_logging(settings)
     with ExitStack() as stack:
         database = stack.enter_context(closing(open_database(settings)))
         listener = stack.enter_context(closing(bind_socket(host, port)))
@@ -68,14 +70,14 @@ def open_monitoring(database: Database, settings: Settings) -> Iterator[Monitori
 
 def _make_notifier(database: Database, app: Celery) -> NotifyWorkers:
     @lru_cache
-    def campaign_name(campaign_id: int) -> str:
+    def read_campaign(campaign_id: int) -> Campaign:
         with database.read() as connection:
-            return load_campaign(connection, campaign_id).name
+            return load_campaign(connection, campaign_id)
 
     def notify(campaign_id: int, batch: int, kind: DueKind, *, is_one_off: bool) -> None:
         step = STEP_BY_DUE_KIND[kind]
         arguments = StepArguments(campaign=campaign_id, batch=batch, is_one_off=is_one_off)
-        enqueue_step(app, step, arguments, campaign_name(campaign_id), retry=False)
+        enqueue_step(app, step, arguments, read_campaign(campaign_id), retry=False)
 
     return notify
 

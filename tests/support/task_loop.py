@@ -86,7 +86,7 @@ class TaskLoop:
     def enqueue(self, batch: Batch, step: Step, **flags: Any) -> None:
         """Enqueue a step of a batch."""
         arguments = StepArguments(campaign=batch.campaign.id, batch=batch.batch, **flags)
-        enqueue_step(self.app, step, arguments, batch.campaign.name)
+        enqueue_step(self.app, step, arguments, batch.campaign)
 
     def run_next(self) -> None:
         """Run the next task as a pool process does; a killed task is sent again, as by Celery."""

@@ -4,10 +4,13 @@ import json
 import time
 from pathlib import Path
 
+import pytest
 from redis import Redis
 
 from tests.support.celery_worker import start_worker
+from tests.support.factory import Plan, make_campaign
 from tracker.status import Step
+from tracker.store.database import Database
 from workers.celery_app import make_celery_app
 from workers.chains import StepArguments, enqueue_step
 from workers.queues import QUEUES
@@ -61,12 +64,13 @@ def read_runs(folder: Path) -> list[dict[str, object]]:
     return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
 
 
+@pytest.mark.parametrize("settings", ["sqlite"], indirect=True)
 def test_a_chain_continues_after_its_step_was_killed_failed_and_restarted(
-    client: Redis, broker_url: str, tmp_path: Path
+    client: Redis, broker_url: str, database: Database, tmp_path: Path
 ) -> None:
+    campaign = make_campaign(database, Plan(name="diwali"))
     with make_celery_app("test", broker_url) as app:
-        arguments = StepArguments(campaign=3, batch=12)
-        enqueue_step(app, Step.SUPPRESS, arguments, "diwali")
+        enqueue_step(app, Step.SUPPRESS, StepArguments(campaign=3, batch=12), campaign)
     with start_worker(tmp_path, broker_url, program=PROGRAM, queue=QUEUES[0]):
         deadline = time.monotonic() + LIMIT_SECONDS
         while not (runs := read_runs(tmp_path)) or runs[-1]["task"] != "workers.dispatch":
@@ -80,6 +84,8 @@ def test_a_chain_continues_after_its_step_was_killed_failed_and_restarted(
         ("workers.validate", 0, True),
         ("workers.dispatch", 0, False),
     ]
-    assert {run["shown"] for run in runs} == {"{'campaign': 3, 'batch': 12, 'name': 'diwali'}"}
+    assert {run["shown"] for run in runs} == {
+        "{'campaign': 3, 'batch': 12, 'name': 'diwali', 'run': 1}"
+    }
     assert len({run["id"] for run in runs}) == 3, "one task a step"
     assert client.llen(QUEUES[0]) == 0

@@ -18,6 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from tracker.clock import Instant
 from tracker.errors import UnreadableRecord
 from tracker.monitoring import QueueDepth
+from tracker.output.logs import LogFields
 from tracker.queries.report import Report, make_reports
 from tracker.queries.stage_ages import read_oldest_message_ages
 from tracker.queries.stalled import (
@@ -31,7 +32,6 @@ from tracker.record.check_times import CheckTime, CheckTimeTotals
 from tracker.record.rollup import read_daily_rollup_time
 from tracker.store.database import Database
 from tracker.store.database_clock import transaction_start
-from tracker.text import format_fields
 from tracker.web.monitoring import Monitoring
 
 logger = logging.getLogger(__name__)
@@ -243,7 +243,7 @@ class LiveFeed:
         try:
             return self._monitoring.read_queue_depths()
         except Exception as error:  # the broker's client raises errors of several libraries
-            logger.debug("queue depths unavailable: %s", format_fields(error=error))
+            logger.debug("queue depths unavailable: %s", LogFields(error=error))
             return None
 
     def _append_history(

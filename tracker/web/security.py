@@ -2,8 +2,10 @@
 
 import base64
 import binascii
+import logging
 import re
 import secrets
+import time
 
 from fastapi import HTTPException, Request
 from pydantic import SecretStr
@@ -12,7 +14,10 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tracker.loopback import is_loopback
+from tracker.output.logs import LogFields
 from tracker.web.context import Context
+
+logger = logging.getLogger(__name__)
 
 PORT = re.compile(r":\d+$")
 """The port at the end of a Host header, in which an IPv6 address is in brackets."""
@@ -53,6 +58,7 @@ async def require_viewer(request: Request, context: Context) -> None:
     """
     token = context.settings.token
     if token is not None and not is_valid_token(token, _read_token(request)):
+        _log_refusal(request)
         raise HTTPException(
             401,
             "missing or wrong token; send it as a bearer token, or as the password of any user",
@@ -73,7 +79,24 @@ async def require_reporter(request: Request, context: Context) -> None:
             {"WWW-Authenticate": "Bearer"},
         )
     if not is_valid_token(token, _read_bearer_token(request)):
+        _log_refusal(request)
         raise HTTPException(401, "missing or wrong bearer token", {"WWW-Authenticate": "Bearer"})
+
+
+def _log_refusal(request: Request) -> None:
+    """Log a request with a wrong token as a warning; browsers send their first one without any."""
+    is_missing = "authorization" not in request.headers
+    fields = LogFields(
+        reason="missing" if is_missing else "wrong",
+        path=request.url.path,
+        client=_client_address(request.scope),
+    )
+    logger.log(logging.INFO if is_missing else logging.WARNING, "token refused: %s", fields)
+
+
+def _client_address(scope: Scope) -> str:
+    client = scope.get("client")
+    return client[0] if client else "unknown"
 
 
 def _read_token(request: Request) -> str:
@@ -96,8 +119,20 @@ def _parse_authorization(request: Request) -> tuple[str, str]:
     return scheme.lower(), value.strip()
 
 
+def _log_request(scope: Scope, status: int, seconds: float) -> None:
+    """Log a request without its query, which may name a customer."""
+    fields = LogFields(
+        method=scope["method"],
+        path=scope["path"],
+        status=status,
+        seconds=f"{seconds:.3f}",
+        client=_client_address(scope),
+    )
+    logger.info("request: %s", fields)
+
+
 class SecurityMiddleware:
-    """Middleware that refuses requests of other sites, and adds the security headers to responses.
+    """Middleware that refuses requests of other sites, adds security headers, and logs requests.
 
     With `is_anonymous_allowed`, that is without a token, it also refuses host names other than this
     machine's. Otherwise a site could let its name resolve to 127.0.0.1 and read everything (DNS
@@ -113,12 +148,14 @@ class SecurityMiddleware:
             await self._app(scope, receive, send)
             return
         refusal = self._find_refusal(Headers(scope=scope), scope["method"])
+        began = time.monotonic()
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 for name, value in SECURITY_HEADERS.items():
                     headers.setdefault(name, value)
+                _log_request(scope, message["status"], time.monotonic() - began)
             await send(message)
 
         respond: ASGIApp = self._app if refusal is None else refusal

@@ -77,8 +77,8 @@ def serve(app: FastAPI, bound: socket.socket) -> None:
     """Serve requests until Ctrl-C or SIGTERM."""
     config = uvicorn.Config(
         app,
-        log_level="warning",
-        access_log=False,
+        log_config=None,
+        access_log=False,  # ours has no query, which may name a customer
         server_header=False,
         timeout_graceful_shutdown=SHUTDOWN_TIMEOUT_SECONDS,
     )

@@ -6,8 +6,8 @@ from reprlib import repr as shorten
 
 import sqlalchemy as sa
 
+from tracker.output.logs import LogFields
 from tracker.record.catalog import Campaign
-from tracker.text import format_fields
 from workers.candidates import SuspectCondition
 from workers.checks.base import Check
 
@@ -33,7 +33,7 @@ def _call_suspects(check: Check, campaign: Campaign) -> SuspectCondition:
     try:
         return _validate_condition(check.suspects(campaign))
     except (Exception, SystemExit) as error:  # another package may raise anything
-        fields = format_fields(check=check.name, campaign=campaign.name, error=error)
+        fields = LogFields(check=check.name, campaign=campaign.id, error=error)
         logger.exception("check failed: %s", fields)
         return True
 

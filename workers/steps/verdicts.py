@@ -5,13 +5,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tracker.clock import Instant, from_datetime, to_timedelta
+from tracker.output.logs import LogFields
 from tracker.queries.next_step import CHECK_STEPS
 from tracker.record.deferrals import Deferral, find_waiting, read_deferrals
 from tracker.record.details import TransitionDetail
 from tracker.record.journal import QUEUED_STATE, Entry, Move, State
 from tracker.settings import to_local_time
 from tracker.status import Reason, Status, Step
-from tracker.text import format_fields
 from workers.candidates import load_candidates
 from workers.checks.base import Check, checks_at_dispatch, checks_of
 from workers.checks.judging import FAILED_CHECK_REASON, Verdicts, judge_candidates, merge_verdicts
@@ -57,9 +57,9 @@ def judge_numbers(
     _log_slow_checks(context, verdicts)
     for name, count in verdicts.failure_counts.items():
         error = verdicts.errors[name]
-        fields = format_fields(
+        fields = LogFields(
             check=name,
-            campaign=context.campaign.name,
+            campaign=context.campaign.id,
             batch=context.batch.batch,
             messages=count,
             error=error,
@@ -71,9 +71,9 @@ def judge_numbers(
 def _log_slow_checks(context: StepContext, verdicts: Verdicts) -> None:
     for name, spent in verdicts.times.items():
         if spent.seconds_per_call >= SLOW_CALL_SECONDS or spent.seconds >= SLOW_BATCH_SECONDS:
-            fields = format_fields(
+            fields = LogFields(
                 check=name,
-                campaign=context.campaign.name,
+                campaign=context.campaign.id,
                 batch=context.batch.batch,
                 seconds_per_call=f"{spent.seconds_per_call:.4f}",
                 seconds=f"{spent.seconds:.1f}",

@@ -13,7 +13,7 @@ from celery import Celery
 from celery.events.state import State, Worker
 
 from tracker.monitoring import FailedTask, WorkerActivity, WorkerInfo
-from tracker.text import format_fields
+from tracker.output.logs import LogFields
 from workers.steps.bisection import SegmentsLeft
 from workers.upkeep.broker import parse_batch_key
 
@@ -93,7 +93,7 @@ class WorkerListener:
                 self._listen()
                 pause = LISTEN_TIMEOUT_SECONDS
             except Exception as error:  # kombu and redis raise many types
-                logger.debug("worker events unavailable: %s", format_fields(error=error))
+                logger.debug("worker events unavailable: %s", LogFields(error=error))
                 with self._lock:
                     self._disconnected_since = self._disconnected_since or datetime.now(UTC)
                 self._stop_requested.wait(pause)
@@ -150,7 +150,7 @@ class WorkerListener:
                 self._app.control.inspect(timeout=LISTEN_TIMEOUT_SECONDS).active_queues() or {}
             )
         except Exception as error:  # as in `_run`
-            logger.debug("inspection failed: %s", format_fields(error=error))
+            logger.debug("inspection failed: %s", LogFields(error=error))
             return
         finally:
             self._is_inspecting = False

@@ -21,6 +21,7 @@ from redis import Redis
 from sqlalchemy import Connection
 
 from tracker.clock import Instant, SystemClock, from_seconds
+from tracker.output.logs import LogFields
 from tracker.queries.stalled import (
     StalledBatch,
     exclude_touched_batches,
@@ -30,7 +31,6 @@ from tracker.queries.stalled import (
 from tracker.record.catalog import BatchKey, load_campaigns
 from tracker.store.database import Database
 from tracker.store.schema.work import recoveries
-from tracker.text import format_fields
 from workers.chains import StepArguments, enqueue_step
 from workers.queues import SWEEP_INTERVAL_SECONDS
 from workers.upkeep.broker import HeldTask, read_held_tasks, read_ready_batches
@@ -69,9 +69,10 @@ class RequeuedBatch:
         """True if no task was lost: the batch only waited for a time."""
         return self.requeue_count == 0
 
-    def format_fields(self) -> str:
-        """Return the fields of the log event."""
-        return format_fields(
+    @property
+    def log_fields(self) -> LogFields:
+        """The fields of the log event."""
+        return LogFields(
             campaign=self.stalled.campaign.id,
             batch=self.stalled.batch,
             step=self.stalled.step,
@@ -105,9 +106,9 @@ def requeue_stalled_batches(
         arguments = StepArguments(
             campaign=batch.campaign.id, batch=batch.batch, is_retry=not requeued.is_awakened
         )
-        enqueue_step(app, batch.step, arguments, batch.campaign.name, retry=False)
+        enqueue_step(app, batch.step, arguments, batch.campaign, retry=False)
         if requeued.is_awakened:
-            logger.info("batch woken: %s", requeued.format_fields())
+            logger.info("batch woken: %s", requeued.log_fields)
     return [requeued for requeued in claimed if not requeued.is_awakened]
 
 

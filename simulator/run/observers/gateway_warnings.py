@@ -1,22 +1,16 @@
 """Show the worker's warnings that a gateway is unavailable, while a run goes on."""
 
-import re
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 from simulator.run.observers.base import RunObserver, RunSnapshot
+from tracker.output.logs import parse_event
 from workers.gateways.base import UNAVAILABLE_WARNING
 
 WARNING_INTERVAL_SECONDS = 10.0
 """Seconds between two warnings that are shown; each batch of an unavailable gateway causes one."""
-
-_WARNING_LINE = re.compile(rf"\[[^]]*\] ({re.escape(UNAVAILABLE_WARNING)}.*)")
-"""A line of the log that begins with the warning, after Celery's time, level and process.
-
-Other lines may quote a server's reply, which may have any text.
-"""
 
 
 class GatewayWarnings(RunObserver):
@@ -30,7 +24,9 @@ class GatewayWarnings(RunObserver):
 
     def ticked(self, _snapshot: RunSnapshot) -> None:
         """Show the latest of the new warnings, unless one was shown a moment ago."""
-        warnings = [match[1] for match in map(_WARNING_LINE.match, self._read_new_lines()) if match]
+        # Other lines may quote a server's reply, which may have any text.
+        events = map(parse_event, self._read_new_lines())
+        warnings = [event for event in events if event and event.startswith(UNAVAILABLE_WARNING)]
         now = time.monotonic()
         if warnings and now >= self._due_at:
             self._due_at = now + WARNING_INTERVAL_SECONDS
@@ -38,7 +34,7 @@ class GatewayWarnings(RunObserver):
 
     def _read_new_lines(self) -> list[str]:
         with suppress(FileNotFoundError), self._worker_log.open("rb") as log:
-            if self._worker_log.stat().st_size < self._position:  # a restart renamed a large log
+            if self._worker_log.stat().st_size < self._position:  # a large log was rotated
                 self._position = 0
             log.seek(self._position)
             lines, end, _ = log.read().rpartition(b"\n")

@@ -65,7 +65,7 @@ def test_a_run_that_is_resumed_right_after_its_end_has_no_task_and_keeps_no_earl
     results: list[RunResult] = []
     with closing(Broker(broker_url)) as broker, Celery("test", broker=broker_url) as app:
         system = make_system(database, settings, broker, app)
-        enqueue_step(app, Step.SUPPRESS, StepArguments(campaign=campaign.id, batch=0), "spring")
+        enqueue_step(app, Step.SUPPRESS, StepArguments(campaign=campaign.id, batch=0), campaign)
 
         def resume_it(result: RunResult) -> None:
             results.append(result)

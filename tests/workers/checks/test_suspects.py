@@ -291,7 +291,7 @@ def test_everybody_is_judged_if_suspects_fails(
     blocked = not_sent_for(Reason.CUSTOM_RULE)
     assert read_states(database, batch) == {0: blocked, 1: blocked}
     [message] = caplog.messages
-    assert message.startswith(f'check failed: check=strict campaign=spring error="{error}')
+    assert message.startswith(f'check failed: check=strict campaign=1 error="{error}')
 
 
 def test_suspects_that_are_no_function_are_an_error() -> None:

@@ -196,7 +196,7 @@ def test_a_failed_check_is_logged_once_a_batch(
     }
     [record] = caplog.records
     assert record.getMessage() == (
-        'check failed: check=odd campaign=spring batch=0 messages=2 error="ZeroDivisionError: 1"'
+        'check failed: check=odd campaign=1 batch=0 messages=2 error="ZeroDivisionError: 1"'
     )
     assert record.exc_info is not None
     assert record.exc_info[0] is ZeroDivisionError
@@ -221,7 +221,7 @@ def test_the_time_of_each_check_is_recorded_and_a_slow_one_is_logged(
     assert times["slow"].calls == 2
     assert times["slow"].seconds_per_call >= SLOW_CALL_SECONDS
     lines = [record.getMessage() for record in caplog.records]
-    start = "check slow: check=slow campaign=spring batch=0 seconds_per_call="
+    start = "check slow: check=slow campaign=1 batch=0 seconds_per_call="
     assert any(line.startswith(start) for line in lines), lines
 
 

@@ -69,7 +69,7 @@ def test_failed_tasks_are_listed_without_personal_data(
             app.send_task(
                 name,
                 kwargs={"campaign": 7, "batch": batch},
-                kwargsrepr=format_task_arguments(7, "O'Neill", batch),
+                kwargsrepr=format_task_arguments(7, batch, "O'Neill", 1),
             )
         activity = seen(listener, lambda it: len(it.failed) >= 3)
     by_task = {(task.task, task.will_retry): task for task in activity.failed}

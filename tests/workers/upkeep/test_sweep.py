@@ -73,7 +73,7 @@ def send(app: Celery, batch: Batch, step: Step = Step.SUPPRESS, **options: Any) 
     app.send_task(
         task_name(step),
         kwargs=key,
-        kwargsrepr=format_task_arguments(batch.campaign.id, "x", batch.batch),
+        kwargsrepr=format_task_arguments(batch.campaign.id, batch.batch, "x", 1),
         queue=QUEUE_BY_STEP[step],
         **options,
     )
@@ -256,7 +256,7 @@ def test_a_batch_in_the_middle_of_its_chain_is_left_alone(
     monkeypatch.setattr(sweep_module, "_find_live_tasks", lambda _app, ids: set(ids))
     arguments = StepArguments(campaign=stalled.campaign.id, batch=stalled.batch)
     delay = timedelta(seconds=30 if state == "in a retry countdown" else 0)
-    enqueue_step(app, Step.VALIDATE, arguments, stalled.campaign.name, delay=delay)
+    enqueue_step(app, Step.VALIDATE, arguments, stalled.campaign, delay=delay)
     if state != "waiting":
         take("queued")
         backdate_taking(client)
