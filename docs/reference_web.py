@@ -13,7 +13,7 @@ from tracker.web.inbound.items import EARLIEST_TIME, LATEST_TIME, EngagementIn, 
 from tracker.web.inbound.reports import MAX_REPORT_ITEMS
 from tracker.web.inbound.routes import INBOUND_RESPONSES, MAX_REPORT_BYTES
 from tracker.web.live import MAX_FOLLOWED_CAMPAIGNS
-from tracker.web.metrics import Metric
+from tracker.web.metrics.catalog import Metric
 
 MAX_LISTED_VALUES = 6
 """Values of a field that its type lists; more are described elsewhere."""
@@ -92,7 +92,7 @@ $ curl -H "Authorization: Bearer $SENDTRACE_TOKEN" -H "Content-Type: message/rfc
 METRICS_HEADER = f"""\
 # Metrics
 
-Generated from `tracker/web/metrics.py` by `make docs`.
+Generated from `tracker/web/metrics/catalog.py` by `make docs`.
 
 The live page serves metrics for Prometheus at `/metrics`, and asks for `SENDTRACE_TOKEN` if it is
 set. The values are from the last read of the database, once a second. [alerts.yml](alerts.yml) has

@@ -30,7 +30,7 @@ from tracker.store.schema.metadata import NAMING_CONVENTION, sql_code_list
 SIMULATOR_MIGRATIONS = Migrations(
     layer="simulator",
     versions=Path(__file__).parent / "migrations" / "versions",
-    head="0007_initial",
+    head="0008_initial",
 )
 
 GATEWAY_OUTCOMES = LEGAL_TRANSITIONS[Status.IN_GATEWAY]

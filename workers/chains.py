@@ -3,17 +3,23 @@
 The driver, the workers, the sweep and the inbound API all enqueue through this module.
 """
 
+import time
 from dataclasses import asdict, dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
+from typing import Any
 
 from celery import Celery, chain
 from celery.canvas import Signature
+from celery.signals import before_task_publish
 
 from tracker.clock import Instant
 from tracker.queries.next_step import CHECK_CHAIN, MAX_COUNTDOWN
 from tracker.record.catalog import Campaign
 from tracker.status import Step
 from workers.queues import format_task_arguments, task_name
+
+DUE_AT_HEADER = "sendtrace_due_at"
+"""Header of a task with the real time in seconds from which a worker may take it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +76,22 @@ def make_signature(
         for chained in steps
     ]
     return chain(*signatures)
+
+
+@before_task_publish.connect  # type: ignore[untyped-decorator]  # Celery has no types
+def note_due_time(headers: dict[str, Any], **_: object) -> None:
+    """Note in a task when a worker may take it: when it is published, or at the end of its delay.
+
+    Each publication notes it anew, also that of a retry.
+    """
+    eta = headers.get("eta")
+    headers[DUE_AT_HEADER] = datetime.fromisoformat(eta).timestamp() if eta else time.time()
+
+
+def read_wait_seconds(request: Any) -> float | None:
+    """Return for how long a task had to wait for a worker; None if that isn't known."""
+    due_at = request.get(DUE_AT_HEADER)
+    return None if due_at is None else max(0.0, time.time() - due_at)
 
 
 def enqueue_step(

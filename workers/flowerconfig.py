@@ -11,6 +11,7 @@ from flower.options import default_options as options
 from flower.views import BaseHandler
 
 from tracker.errors import UsageError
+from tracker.output.logs import configure_logging
 from tracker.settings import load_settings
 from workers.app import exiting_on_error
 from workers.queues import QUEUES
@@ -27,6 +28,9 @@ with exiting_on_error():
 options.address = _settings.flower_address
 if _settings.flower_auth is not None:
     options.basic_auth = _settings.flower_auth.get_secret_value().split(",")
+
+options.logging = "none"  # instead of Tornado's own format
+configure_logging(_settings)
 
 # Keep the tasks over a restart; each takes about 2 KB of memory.
 options.persistent = True

@@ -10,10 +10,12 @@ from redis import Redis
 
 from tracker.errors import UsageError
 from tracker.record.catalog import Batch, Campaign, load_batch
+from tracker.record.monitoring.counters import Counters
 from tracker.settings import load_settings
 from tracker.store.database import Database, connect
 from tracker.store.migrate import migrate
 from workers.gateways.base import Gateway, load_gateway_kind
+from workers.gateways.counted import CountedGateway
 from workers.gateways.safety import open_gateway
 from workers.gateways.throttle import RateLimit, SharedThrottle, Throttle, UnlimitedThrottle
 from workers.services.base import Services, load_services_factory
@@ -34,6 +36,7 @@ class Resources:
 
     def __init__(self) -> None:
         self._opened: dict[object, Any] = {}
+        self.counters = Counters()
 
     @cached_property
     def database(self) -> Database:
@@ -59,7 +62,12 @@ class Resources:
         """Return the gateway that accepts the campaign's messages."""
         kind, settings = campaign.gateway_kind, campaign.gateway_settings
         key = (campaign.gateway_id, kind, settings)
-        return self._open_once(key, lambda: open_gateway(kind, settings, self.database))
+        return self._open_once(
+            key,
+            lambda: CountedGateway(
+                open_gateway(kind, settings, self.database), kind, self.counters
+            ),
+        )
 
     def services_of(self, campaign: Campaign) -> Services:
         """Return the services that the campaign's checks and handler call."""

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import timedelta
 
@@ -12,8 +12,9 @@ from tracker.output.logs import LogFields
 from tracker.queries.next_step import NextStep, next_step
 from tracker.record.catalog import Batch
 from tracker.record.journal import Author
+from tracker.record.monitoring.counters import CounterName, record_counters
 from tracker.status import Step
-from workers.chains import StepArguments, countdown, enqueue_step
+from workers.chains import StepArguments, countdown, enqueue_step, read_wait_seconds
 from workers.gateways.base import UNAVAILABLE_WARNING, GatewayUnavailable
 from workers.runtime import resources
 from workers.steps.bisection import (
@@ -57,6 +58,10 @@ class StepTask(RetryingTask):
 
 def run_step(task: StepTask, step: Step, work: StepFunction, arguments: StepArguments) -> None:
     """Run a step on a batch; then enqueue its next step, unless the task's chain goes on."""
+    counters = resources().counters
+    waited = read_wait_seconds(task.request)
+    if waited is not None:
+        counters.observe(CounterName.WAIT_SECONDS, step, waited)
     batch = resources().load_batch(arguments.campaign, arguments.batch)
     context = StepContext(
         database=resources().database,
@@ -65,6 +70,7 @@ def run_step(task: StepTask, step: Step, work: StepFunction, arguments: StepArgu
         is_last_try=task.request.retries >= task.max_retries,
         unavailable_count=arguments.unavailable_count,
         unavailable_since=arguments.unavailable_since,
+        counters=counters,
     )
     following = None
     with (
@@ -92,6 +98,14 @@ def run_step(task: StepTask, step: Step, work: StepFunction, arguments: StepArgu
         )
 
 
+def _record_trouble(name: CounterName, label: str) -> None:
+    """Count a failure at once: as long as it lasts, no entry may record it."""
+    counters = resources().counters
+    counters.add(name, label)
+    with suppress(*TRANSIENT_ERRORS):  # the next entry records it
+        record_counters(resources().database, counters)
+
+
 @contextmanager
 def restarting_while_gateway_unavailable(
     task: StepTask, step: Step, arguments: StepArguments, batch: Batch
@@ -102,6 +116,7 @@ def restarting_while_gateway_unavailable(
     except GatewayUnavailable as error:
         if arguments.is_one_off:  # the batch's own task retries
             return
+        _record_trouble(CounterName.GATEWAY_UNAVAILABLE, batch.campaign.gateway_kind)
         count = arguments.unavailable_count
         delay = compute_backoff(count, batch.campaign.speed)
         fields = LogFields(
@@ -134,6 +149,7 @@ def restarting_bisected_step(
             campaign=arguments.campaign, batch=arguments.batch, step=step, error=error.__cause__
         )
         if not isinstance(error, SegmentFailed):
+            _record_trouble(CounterName.FAILED_STEPS, step)
             logger.error("step failed: %s", fields)
             raise
         logger.warning("step failed: %s", fields)

@@ -109,4 +109,6 @@ def sweep() -> None:
         logger.warning("sweep failed: %s", LogFields(error=error))
         return
     for batch in requeued:
-        logger.warning("re-queued stalled batch: %s", batch.log_fields)
+        # The first re-queue is routine: a busy worker may hold the task that the sweep misses.
+        level = logging.INFO if batch.requeue_count == 1 else logging.WARNING
+        logger.log(level, "re-queued stalled batch: %s", batch.log_fields)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from tracker.clock import Instant
+from tracker.clock import Instant, to_real_seconds
 from tracker.errors import SendtraceError
 from tracker.record.arrivals import (
     count_customers,
@@ -27,6 +27,7 @@ from tracker.record.catalog import Batch, Campaign
 from tracker.record.check_times import CheckTime, encode_check_times
 from tracker.record.deferrals import Deferral, replace_deferrals, update_deferred_batch
 from tracker.record.details import TransitionDetail, insert_details
+from tracker.record.monitoring.counters import CounterName, Counters
 from tracker.record.predicates import is_of_batch, is_same_transition
 from tracker.record.registration import lock_driven_run
 from tracker.record.suppressions.changes import SuppressionChanges
@@ -61,6 +62,11 @@ class State:
         """The state as the columns of a message or a tally."""
         reason = self.reason or NO_REASON
         return {"status": self.status, "attempt": self.attempt, "reason": reason}
+
+    @property
+    def labels(self) -> str:
+        """The status and the reason, if any, as the labels of a counter."""
+        return self.status.slug if self.reason is None else f"{self.status.slug} {self.reason.slug}"
 
 
 QUEUED_STATE = State(status=Status.QUEUED)
@@ -101,6 +107,7 @@ class Entry:
         moved: number of messages that were moved so far.
         has_deferrals: whether a check has deferred messages of the batch.
         suppressions: what it changes of the organization's suppression list.
+        counters: what it adds to the counters.
     """
 
     database: Database
@@ -110,6 +117,7 @@ class Entry:
     moved: int = 0
     has_deferrals: bool = False
     suppressions: SuppressionChanges = field(default_factory=SuppressionChanges)
+    counters: Counters = field(default_factory=Counters)
     _has_new_deferrals: bool = False
     _changes: Counter[State] = field(default_factory=Counter)
 
@@ -141,6 +149,7 @@ class Entry:
         self.moved += count
         self._changes[move.source] -= count
         self._changes[move.target] += count
+        self.counters.add(CounterName.TRANSITIONS, move.target.labels, count)
         return moved
 
     def defer(self, deferrals: Mapping[int, Deferral]) -> None:
@@ -212,6 +221,7 @@ class Entry:
             .values(finished_at=self.batch.campaign.clock.now(), moved=self.moved)
         )
         self.suppressions.write(self.database, self.connection, self.batch.campaign)
+        self.counters.write(self.database, self.connection, shard=self.batch.batch)
 
     def _update_tallies(self) -> None:
         for state, count in self._changes.items():
@@ -243,10 +253,13 @@ def open_entry(
     *,
     started_at: Instant,
     check_times: Mapping[str, CheckTime] | None = None,
+    counters: Counters | None = None,
 ) -> Iterator[Entry]:
     """Open the entry of a step. It is recorded at the end of the block, or not at all.
 
-    `check_times` has the time of each check that the step ran, by its name.
+    Args:
+        check_times: the time of each check that the step ran, by its name.
+        counters: additions to record with the entry, and then to clear.
     """
     with database.write() as connection:
         # The batch's row is locked first. Entries of the same batch wait here for each other, so
@@ -260,7 +273,13 @@ def open_entry(
         step_id = _insert_step(connection, batch, step, author, started_at, check_times)
         entry = Entry(database, connection, batch, step_id, has_deferrals=bool(deferred))
         yield entry
+        seconds = to_real_seconds(batch.campaign.clock.now() - started_at, batch.campaign.speed)
+        entry.counters.observe(CounterName.STEP_SECONDS, step, seconds)
+        if counters:
+            entry.counters.include(counters)
         entry._finish()
+    if counters:
+        counters.clear()
 
 
 def enqueue_batch(
@@ -304,6 +323,7 @@ def enqueue_batch(
         insert_arrivals(database, connection, queued, step_id, now if at is None else at)
         entry = Entry(database, connection, queued, step_id, moved=size)
         entry._changes[QUEUED_STATE] += size
+        entry.counters.add(CounterName.TRANSITIONS, QUEUED_STATE.labels, size)
         entry._finish()
     return queued
 

@@ -19,6 +19,7 @@ from tracker.record.details import TransitionDetail
 from tracker.record.due import DueKind, mark_due
 from tracker.record.engagement import count_outcome
 from tracker.record.journal import Entry, Move, State
+from tracker.record.monitoring.counters import CounterName
 from tracker.record.predicates import is_of_message_in
 from tracker.record.unconfirmed import update_unconfirmed_batch
 from tracker.status import (
@@ -259,7 +260,9 @@ def record_refused_receipts(
         sa.literal(entry.batch.campaign.id, sa.Integer), *rows.c, sa.literal(verdict, sa.String)
     )
     columns = ["campaign_id", *rows.c.keys(), "verdict"]
-    entry.connection.execute(entry.database.insert_missing_from(refused_receipts, columns, query))
+    insert = entry.database.insert_missing_from(refused_receipts, columns, query)
+    count = entry.connection.execute(insert).rowcount
+    entry.counters.add(CounterName.REFUSED_RECEIPTS, verdict, count)
 
 
 def _clamp_to_bigint(number: int) -> int:

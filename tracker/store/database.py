@@ -183,13 +183,11 @@ class Database:
         # Without a WHERE clause SQLite parses ON CONFLICT as the condition of a join.
         return self.insert_missing(table).from_select(columns, query.where(sa.true()))
 
-    def insert_or_add(self, table: Table, column: str) -> "Insert":
-        """Return an INSERT that, where a row's key exists, adds to a column instead."""
+    def insert_or_add(self, table: Table, *columns: str) -> "Insert":
+        """Return an INSERT that, where a row's key exists, adds to columns instead."""
         insert = self._backend.insert(table)
-        total = table.c[column] + insert.excluded[column]
-        return insert.on_conflict_do_update(
-            index_elements=list(table.primary_key), set_={column: total}
-        )
+        totals = {column: table.c[column] + insert.excluded[column] for column in columns}
+        return insert.on_conflict_do_update(index_elements=list(table.primary_key), set_=totals)
 
     def insert_or_update_from(
         self,

@@ -25,6 +25,7 @@ RETIRED_REVISIONS = frozenset(
         "0004_initial",
         "0005_initial",
         "0006_initial",
+        "0007_initial",
     }
 )
 """Revisions of databases from before the first release, which the one migration replaced."""
@@ -56,7 +57,7 @@ class Migrations:
 
 
 TRACKER_MIGRATIONS = Migrations(
-    layer="tracker", versions=SCRIPT_FOLDER / "versions", head="0007_initial"
+    layer="tracker", versions=SCRIPT_FOLDER / "versions", head="0008_initial"
 )
 
 

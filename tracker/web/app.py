@@ -13,12 +13,13 @@ from starlette.responses import FileResponse, JSONResponse, Response
 
 from tracker.settings import Settings
 from tracker.store.database import Database
-from tracker.web import api, metrics, pages
+from tracker.web import api, pages
 from tracker.web.context import Context, WebContext, WebSection
 from tracker.web.error_handlers import ERROR_HANDLERS
 from tracker.web.inbound import routes as inbound
 from tracker.web.inbound.routes import RateLimiter
 from tracker.web.live import LiveFeed
+from tracker.web.metrics import routes as metrics
 from tracker.web.monitoring import Monitoring
 from tracker.web.security import SecurityMiddleware, require_reporter, require_viewer
 

@@ -29,6 +29,7 @@ from tracker.queries.stalled import (
 )
 from tracker.record.catalog import Campaign, find_latest_campaign_ids, load_campaigns
 from tracker.record.check_times import CheckTime, CheckTimeTotals
+from tracker.record.monitoring.counters import CounterValue, read_counters
 from tracker.record.rollup import read_daily_rollup_time
 from tracker.store.database import Database
 from tracker.store.database_clock import transaction_start
@@ -80,6 +81,7 @@ class StalledWork:
         requeued_at: real time at which the sweep last re-queued a batch, None if it never did.
         daily_rollup_at: real time at which beat's daily rollup last ran, None if it never did.
         check_times: the time that each check took, by campaign id and the check's name.
+        counters: the counters on record, by their names and labels.
     """
 
     batches: Sequence[StalledBatch] = ()
@@ -87,6 +89,7 @@ class StalledWork:
     requeued_at: Instant | None = None
     daily_rollup_at: Instant | None = None
     check_times: Mapping[int, Mapping[str, CheckTime]] = field(default_factory=dict)
+    counters: Mapping[str, Mapping[str, CounterValue]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -212,6 +215,7 @@ class LiveFeed:
                 requeued_at=read_last_requeue_time(connection),
                 daily_rollup_at=read_daily_rollup_time(connection),
                 check_times=self._check_times.read(connection, reports.keys()),
+                counters=read_counters(connection),
             )
 
     def _read_reports(self, before: Mapping[int, Report], *, is_full: bool) -> dict[int, Report]:

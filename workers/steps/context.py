@@ -8,6 +8,7 @@ from tracker.clock import Instant
 from tracker.record.catalog import Batch, Campaign
 from tracker.record.check_times import CheckTime
 from tracker.record.journal import Author, Entry, open_entry
+from tracker.record.monitoring.counters import Counters
 from tracker.status import Step
 from tracker.store.database import Database
 
@@ -25,6 +26,7 @@ class StepContext:
         unavailable_since: time of the first of these failures; None without any.
         announce_check: records which check runs, None for none any more; absent unless the message
             is a suspect, which may have killed the process that worked on it.
+        counters: additions that the step's entry records.
     """
 
     database: Database
@@ -34,6 +36,7 @@ class StepContext:
     unavailable_count: int = 0
     unavailable_since: Instant | None = None
     announce_check: Callable[[str | None], None] | None = None
+    counters: Counters | None = None
 
     @property
     def campaign(self) -> Campaign:
@@ -59,6 +62,7 @@ class StepContext:
             self.author,
             started_at=started_at,
             check_times=check_times,
+            counters=self.counters,
         )
 
     def narrowed(self, first: int, size: int) -> "StepContext":

@@ -479,8 +479,8 @@ def test_the_head_is_the_newest_revision_and_files_are_named_after_revisions(
 
 
 HEAD_DIGESTS = {
-    "tracker": ("0007_initial", "893e0bf92ed50a48"),
-    "simulator": ("0007_initial", "956e8a0f47bb49ab"),
+    "tracker": ("0008_initial", "d254f12c546b8947"),
+    "simulator": ("0008_initial", "d6ef3901765445a7"),
 }
 """The head of each layer, and the digest of its file."""
 

@@ -7,6 +7,7 @@ from sqlalchemy import (
     ForeignKeyConstraint,
     Index,
     Integer,
+    SmallInteger,
     String,
     Table,
     Text,
@@ -97,6 +98,23 @@ upkeep = Table(
     Column("ran_at", BigInteger, nullable=False),
     sqlite_with_rowid=False,
     comment="Tasks that beat starts once a day, such as rollup. ran_at: real time of the last run.",
+)
+
+counters = Table(
+    "counters",
+    metadata,
+    Column("name", String(32), primary_key=True),
+    Column("labels", String(64), primary_key=True),
+    Column("shard", SmallInteger, primary_key=True, autoincrement=False),
+    Column("events", BigInteger, nullable=False),
+    Column("microseconds", BigInteger, nullable=False),
+    CheckConstraint("events > 0", name="events"),
+    CheckConstraint("microseconds >= 0", name="microseconds"),
+    sqlite_with_rowid=False,
+    comment="What happened since the database was created, for the metrics; also work on campaigns"
+    " that were deleted. labels: separated by spaces. shard: the rows of a counter are added up;"
+    " there are several, so that workers seldom wait for each other. microseconds: what the events"
+    " took, in real time.",
 )
 
 deferrals = Table(

@@ -3,13 +3,13 @@
 A scrape makes no query: its numbers are as old as the snapshot.
 """
 
+import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from enum import Enum
+from pathlib import Path
 
 from fastapi import APIRouter
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 from starlette.responses import Response
 
@@ -17,125 +17,13 @@ from tracker.campaign_states import CampaignState
 from tracker.clock import to_seconds
 from tracker.monitoring import QueueDepth, WorkerActivity
 from tracker.queries.report import REPORTED_ENGAGEMENTS, Report
-from tracker.status import LEGAL_TRANSITIONS, Reason, Status
+from tracker.status import Reason, Status
 from tracker.web.context import Context, WebContext
 from tracker.web.live import Snapshot
+from tracker.web.metrics.catalog import MAX_METRIC_DAYS, Metric, MetricFamily
+from tracker.web.metrics.counters import collect_counters
 
 METRICS_CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-
-MAX_METRIC_DAYS = 7
-"""Days of a campaign that have metrics: each adds series that Prometheus keeps."""
-
-MetricFamily = GaugeMetricFamily | CounterMetricFamily
-
-RUN_LABELS = ("campaign", "run")
-CAMPAIGN_LABELS = (*RUN_LABELS, "channel")
-
-
-class Metric(Enum):
-    """A metric that Prometheus reads, in the order of docs/metrics.md.
-
-    Attributes:
-        full_name: the name; that of a counter ends in `_total`.
-        help: its meaning, as it stands in the exposition and in docs/metrics.md.
-        labels: the names of its labels.
-    """
-
-    MESSAGES = "messages", "Messages by their current status.", (*CAMPAIGN_LABELS, "status")
-    NOT_SENT = "not_sent", "Messages Not Sent, by reason.", (*CAMPAIGN_LABELS, "reason")
-    CAMPAIGN_STATE = (
-        "campaign_state",
-        f"1 for the state of a campaign, 0 for the others: {', '.join(CampaignState)}.",
-        (*CAMPAIGN_LABELS, "state"),
-    )
-    SCHEDULED = "scheduled", "Customers whose message hasn't been queued yet.", CAMPAIGN_LABELS
-    DEFERRED = (
-        "deferred",
-        "Queued messages that a rule deferred; a part of those with the status queued.",
-        CAMPAIGN_LABELS,
-    )
-    UNCONFIRMED = (
-        "unconfirmed",
-        "Messages that were handed over without a reply; a part of those with the status"
-        " in_gateway.",
-        CAMPAIGN_LABELS,
-    )
-    TRANSITIONS = (
-        "transitions_total",
-        "Messages that have entered a status at least once. Its rate() is the throughput.",
-        (*RUN_LABELS, "status"),
-    )
-    QUEUE_TASKS = (
-        "queue_tasks",
-        "Tasks of a queue: ready for a worker, or unacked (held by a worker).",
-        ("queue", "state"),
-    )
-    OLDEST_MESSAGE = (
-        "oldest_message_seconds",
-        "Real seconds since the oldest message of a stage entered it.",
-        ("stage",),
-    )
-    STALLED_BATCHES = (
-        "batches_standing_still",
-        "Stalled batches: they need a step, and no task does it.",
-        RUN_LABELS,
-    )
-    LAST_REQUEUE = (
-        "recovery_timestamp_seconds",
-        "Time at which the sweep last re-queued a stalled batch; absent if it never did.",
-    )
-    WORKERS = ("workers", "Workers: there (their heartbeats arrive), or silent.", ("state",))
-    QUEUE_WORKERS = ("queue_workers", "Workers that serve a queue.", ("queue",))
-    RECENT_FAILURES = (
-        "recent_failures",
-        "Tasks that failed without a retry, among the last 200 failures.",
-    )
-    LAST_ROLLUP = (
-        "rollup_timestamp_seconds",
-        "Time of a campaign's last engagement rollup, by the clock of its run;"
-        " in real time once the run is over.",
-        RUN_LABELS,
-    )
-    DAILY_ROLLUP = (
-        "daily_rollup_timestamp_seconds",
-        "Real time at which beat's daily rollup last ran; absent if it never did.",
-    )
-    ENGAGEMENT_DAYS = (
-        "engagement_day_recipients",
-        "Recipients by kind of engagement and local day, as of the last rollup;"
-        f" the latest {MAX_METRIC_DAYS} days of each campaign.",
-        ("campaign", "run", "kind", "day"),
-    )
-    CHECK_SECONDS = (
-        "check_seconds_total",
-        "Real seconds that a check took."
-        " Steps whose checks took less than a millisecond in total aren't counted.",
-        (*RUN_LABELS, "check"),
-    )
-    CHECK_CALLS = (
-        "check_calls_total",
-        "Messages that the rule of a check judged, counted in the same steps as its seconds.",
-        (*RUN_LABELS, "check"),
-    )
-    DATABASE_UP = ("database_up", "1 if the database answered the last query, else 0.")
-    BROKER_UP = ("broker_up", "1 if the broker answered the last query, else 0.")
-    LAST_READ = ("read_timestamp_seconds", "Time at which the database was last read.")
-
-    def __init__(self, name: str, help: str, labels: tuple[str, ...] = ()) -> None:
-        self.full_name, self.help, self.labels = f"sendtrace_{name}", help, labels
-
-    def make_gauge(self) -> GaugeMetricFamily:
-        """Return a gauge without values."""
-        return GaugeMetricFamily(self.full_name, self.help, labels=self.labels)
-
-    def make_counter(self) -> CounterMetricFamily:
-        """Return a counter without values."""
-        return CounterMetricFamily(self.full_name, self.help, labels=self.labels)
-
-    def make_value(self, value: float) -> GaugeMetricFamily:
-        """Return a gauge with one value and no labels."""
-        return GaugeMetricFamily(self.full_name, self.help, value=float(value))
-
 
 router = APIRouter(include_in_schema=False)
 
@@ -159,11 +47,13 @@ class _SnapshotCollector(Collector):
         yield Metric.DATABASE_UP.make_value(snapshot.database_error is None)
         if snapshot.at is not None:
             yield Metric.LAST_READ.make_value(snapshot.at.timestamp())
+        yield _make_disk_metric(self._context.settings.home)
         reports = list(snapshot.reports.values())
         yield from _collect_messages(reports)
         yield from _collect_days(reports)
         yield from _collect_stalled_work(snapshot)
         yield from _collect_check_times(snapshot)
+        yield from collect_counters(snapshot.stalled.counters)
         if monitoring.read_queue_depths is None:
             return
         yield from _collect_queues(snapshot.queue_depths)
@@ -171,11 +61,17 @@ class _SnapshotCollector(Collector):
             yield from _collect_workers(monitoring.read_worker_activity(), monitoring.queues)
 
 
+def _make_disk_metric(home: Path) -> MetricFamily:
+    free = Metric.DISK_FREE.make_gauge()
+    free.add_metric([str(home)], shutil.disk_usage(home).free)
+    return free
+
+
 def _collect_messages(reports: Sequence[Report]) -> Iterator[MetricFamily]:
     messages, not_sent = Metric.MESSAGES.make_gauge(), Metric.NOT_SENT.make_gauge()
     states, scheduled = Metric.CAMPAIGN_STATE.make_gauge(), Metric.SCHEDULED.make_gauge()
     deferred, unconfirmed = Metric.DEFERRED.make_gauge(), Metric.UNCONFIRMED.make_gauge()
-    transitions, last_rollup = Metric.TRANSITIONS.make_counter(), Metric.LAST_ROLLUP.make_gauge()
+    last_rollup = Metric.LAST_ROLLUP.make_gauge()
     for report in reports:
         campaign_run = _campaign_labels(report)
         labels = [*campaign_run, str(report.campaign.channel)]
@@ -186,15 +82,13 @@ def _collect_messages(reports: Sequence[Report]) -> Iterator[MetricFamily]:
         unconfirmed.add_metric(labels, report.unconfirmed)
         for status in Status:
             messages.add_metric([*labels, status.slug], report.count_messages(status))
-            transitions.add_metric([*campaign_run, status.slug], _count_entered(report, status))
         for reason in Reason:
             count = report.count_messages(Status.NOT_SENT, reason)
             if count:
                 not_sent.add_metric([*labels, reason.slug], count)
         if report.engagement_as_of is not None:
             last_rollup.add_metric(campaign_run, to_seconds(report.engagement_as_of))
-    yield from (messages, not_sent, states, scheduled, deferred, unconfirmed)
-    yield from (transitions, last_rollup)
+    yield from (messages, not_sent, states, scheduled, deferred, unconfirmed, last_rollup)
 
 
 def _collect_days(reports: Sequence[Report]) -> Iterator[MetricFamily]:
@@ -257,33 +151,3 @@ def _collect_workers(activity: WorkerActivity, queues: Sequence[str]) -> Iterato
 
 def _campaign_labels(report: Report) -> list[str]:
     return [report.campaign.name, str(report.campaign.run_id)]
-
-
-def _required_statuses(status: Status) -> frozenset[Status]:
-    """Return the statuses that every path to a status leads through, itself included."""
-    return frozenset(required for required in Status if not _can_reach(status, without=required))
-
-
-def _can_reach(target: Status, *, without: Status) -> bool:
-    reached, frontier = set[Status](), set(LEGAL_TRANSITIONS[None]) - {without}
-    while frontier:
-        reached |= frontier
-        successors = {after for status in frontier for after in LEGAL_TRANSITIONS[status]}
-        frontier = successors - reached - {without}
-    return target in reached
-
-
-_REQUIRED_STATUSES = {status: _required_statuses(status) for status in Status}
-
-
-def _count_entered(report: Report, status: Status) -> int:
-    """Return how many messages have certainly entered a status.
-
-    The tallies hold current statuses only: counted are the messages in the status, and those in
-    statuses that no message reaches without it.
-    """
-    return sum(
-        report.count_messages(current)
-        for current in Status
-        if status in _REQUIRED_STATUSES[current]
-    )

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
-revision = "0007_initial"
+revision = "0008_initial"
 down_revision = None
 
 POSTGRESQL_TRIGGER = (
@@ -55,6 +55,7 @@ def upgrade() -> None:
     _create_catalog_tables()
     _create_message_tables()
     _create_work_tables()
+    _create_counters()
     _create_deferrals()
     _create_message_costs()
     _create_engagement_tables()
@@ -544,6 +545,22 @@ def _create_work_tables() -> None:
         sa.Column("ran_at", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("task", name=op.f("upkeep_pkey")),
         comment="Tasks that beat starts once a day, such as rollup. ran_at: real time of the last run.",
+        sqlite_with_rowid=False,
+    )
+
+
+def _create_counters() -> None:
+    op.create_table(
+        "counters",
+        sa.Column("name", sa.String(length=32), nullable=False),
+        sa.Column("labels", sa.String(length=64), nullable=False),
+        sa.Column("shard", sa.SmallInteger(), autoincrement=False, nullable=False),
+        sa.Column("events", sa.BigInteger(), nullable=False),
+        sa.Column("microseconds", sa.BigInteger(), nullable=False),
+        sa.CheckConstraint("events > 0", name=op.f("counters_events_check")),
+        sa.CheckConstraint("microseconds >= 0", name=op.f("counters_microseconds_check")),
+        sa.PrimaryKeyConstraint("name", "labels", "shard", name=op.f("counters_pkey")),
+        comment="What happened since the database was created, for the metrics; also work on campaigns that were deleted. labels: separated by spaces. shard: the rows of a counter are added up; there are several, so that workers seldom wait for each other. microseconds: what the events took, in real time.",
         sqlite_with_rowid=False,
     )
 
