@@ -7,6 +7,7 @@ from pathlib import Path
 from benchmarks.results import BenchmarkResult
 from docs.reference_audience import audience_reference
 from docs.reference_cli import cli_reference
+from docs.reference_grafana import grafana_dashboard
 from docs.reference_scenario import scenario_reference
 from docs.reference_web import api_reference, metrics_reference
 from docs.scenario_schema import format_schema, scenario_schema
@@ -142,6 +143,7 @@ GENERATED_PAGES: Mapping[str, Callable[[], str]] = {
     "audience-file.md": audience_reference,
     "api.md": api_reference,
     "metrics.md": metrics_reference,
+    "grafana/sendtrace.json": grafana_dashboard,
 }
 """The generated files of this folder, each with the function that returns its text."""
 

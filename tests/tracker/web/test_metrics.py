@@ -1,5 +1,6 @@
 """The metrics for Prometheus, and the alerts on them."""
 
+import json
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -36,6 +37,7 @@ from tracker.store.schema.work import recoveries
 from tracker.web.metrics.catalog import MAX_METRIC_DAYS, Metric
 
 ALERTS = ROOT / "docs" / "alerts.yml"
+DASHBOARD = ROOT / "docs" / "grafana" / "sendtrace.json"
 
 NOW = datetime.now(UTC)
 ACTIVITY = WorkerActivity(
@@ -221,6 +223,37 @@ def test_alerts_use_existing_metrics_and_reasons() -> None:
     [slugs] = [slugs for rule in rules for slugs in re.findall(r'reason=~"([^"]*)"', rule["expr"])]
     system_errors = (reason for reason in Reason if reason.category is Category.SYSTEM_ERROR)
     assert sorted(slugs.split("|")) == sorted(reason.slug for reason in system_errors)
+
+
+def test_the_dashboard_shows_metrics_and_labels_that_exist(
+    batch: Batch, database: Database, settings: Settings
+) -> None:
+    additions = Counters()
+    for method in ("submit", "receipts"):
+        additions.add(CounterName.GATEWAY_CALLS, f"smtp {method}")
+    additions.observe(CounterName.WAIT_SECONDS, "submit", 1.0)
+    additions.observe(CounterName.STEP_SECONDS, "submit", 1.0)
+    record_counters(database, additions)
+    now = batch.campaign.clock.now()
+    times = {"ndnc": CheckTime(1_000, 0.25)}
+    with open_entry(database, batch, Step.SUPPRESS, AUTHOR, started_at=now, check_times=times):
+        pass
+    with live_page_client(database, settings, MONITORING) as client:
+        samples = read_metrics(client)
+    targets = [
+        target
+        for panel in json.loads(DASHBOARD.read_text())["panels"]
+        for target in panel["targets"]
+    ]
+    assert len(targets) > 12
+    for target in targets:
+        [name] = re.findall(r"sendtrace_\w+", target["expr"])
+        labels = {label for sample in samples[name] for label, _ in sample}
+        grouped = re.findall(r"by \(([^)]*)\)", target["expr"])
+        used = {label for names in grouped for label in names.split(", ")}
+        used |= {*re.findall(r"(\w+)=\"", target["expr"])}
+        used |= {*re.findall(r"{{(\w+)}}", target["legendFormat"])}
+        assert used <= labels, target
 
 
 def test_the_time_of_the_last_requeue_is_a_metric(database: Database, settings: Settings) -> None:
