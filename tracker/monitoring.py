@@ -61,16 +61,36 @@ class FailedTask:
 
 
 @dataclass(frozen=True, kw_only=True)
+class GatewayOutage:
+    """A gateway that is unavailable for a campaign, as the retries of its tasks say.
+
+    Attributes:
+        campaign: the campaign's id.
+        since: time of the first failure in a row, in UTC.
+        is_refusing: whether the gateway answers, and refuses messages.
+    """
+
+    campaign: int
+    error: str
+    since: datetime
+    is_refusing: bool
+
+
+@dataclass(frozen=True, kw_only=True)
 class WorkerActivity:
     """The workers and their recent failures, the latest failure first.
 
     Attributes:
         disconnected_since: time in UTC since when the broker has not answered, None while it does.
+        is_inspected: whether the workers have been asked for their queues since the broker answers.
+        gateway_outages: the gateways that are unavailable now.
     """
 
     workers: Sequence[WorkerInfo] = ()
     failed: Sequence[FailedTask] = ()
     disconnected_since: datetime | None = None
+    is_inspected: bool = True
+    gateway_outages: Sequence[GatewayOutage] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -42,6 +42,14 @@ def pluralize(count: int, noun: str) -> str:
     return f"{count:,} {noun}{ending}"
 
 
+def format_bytes(size: int) -> str:
+    """Return a size such as `1.2 GB`."""
+    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if size >= factor:
+            return f"{size / factor:,.1f} {unit}"
+    return f"{size} B"
+
+
 def escape_control_characters(text: str) -> str:
     """Return a text without characters that control a terminal; line ends remain.
 

@@ -25,6 +25,7 @@ from workers.step_task import StepFunction, StepTask, run_step
 from workers.steps import at_gateway, before_gateway
 from workers.steps.context import StepContext
 from workers.transient import TRANSIENT_ERRORS, RetryingTask
+from workers.upkeep.broker import record_sweep
 from workers.upkeep.sweep import requeue_stalled_batches
 
 logger = logging.getLogger(__name__)
@@ -104,6 +105,7 @@ def rollup(campaigns: Sequence[int] | None = None) -> None:
 def sweep() -> None:
     """Re-queue stalled batches. A failed sweep isn't retried: the next one is due in seconds."""
     try:
+        record_sweep(resources().broker)
         requeued = requeue_stalled_batches(resources().database, app, resources().broker)
     except TRANSIENT_ERRORS as error:
         logger.warning("sweep failed: %s", LogFields(error=error))

@@ -33,7 +33,7 @@ def show_runs(context: Context) -> HTMLResponse:
     with context.database.read() as connection:
         runs = list_runs(connection, MAX_LISTED_RUNS)
     rows = [make_run_row(run) | {"started_at": to_datetime(run.started_at)} for run in runs]
-    return context.render_page("runs.html", title="Runs", runs=rows)
+    return context.render_page("runs.html", current_page="/runs", title="Runs", runs=rows)
 
 
 @router.get("/runs/compare", include_in_schema=False)

@@ -1,17 +1,20 @@
 """`sendtrace serve`: the live page with its runs, and monitoring of broker, workers and checks."""
 
-import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 
 from celery import Celery
+from redis import Redis
+from redis.exceptions import TimeoutError as BrokerTimeout
 
 from simulator.schema import open_database
-from simulator.stack.broker import Broker
 from simulator.web.check_process import CheckProcess
+from simulator.web.commands import make_commands
 from simulator.web.runs import RUNS_SECTION
+from tracker.errors import BrokerUnreachable
+from tracker.monitoring import QueueDepth
 from tracker.output.logs import configure_logging
 from tracker.record.catalog import Campaign, load_campaign
 from tracker.record.due import DueKind
@@ -23,11 +26,15 @@ from tracker.web.monitoring import Monitoring, NotifyWorkers
 from tracker.web.server import bind_socket, check_address, serve, socket_url
 from workers.celery_app import make_celery_app
 from workers.chains import StepArguments, enqueue_step
-from workers.queues import QUEUES, task_name
+from workers.queues import QUEUES
+from workers.upkeep.broker import make_broker_client, read_queue_depths, read_sweep_age
 from workers.upkeep.presence import WorkerListener
 
 STEP_BY_DUE_KIND = {DueKind.RECEIPTS: Step.DELIVER, DueKind.ENGAGEMENT: Step.ENGAGE}
 """The step that applies stored reports."""
+
+BROKER_TIMEOUT_SECONDS = 2.0
+"""Seconds that the broker has to answer; a broker that hangs takes connections and doesn't."""
 
 
 def serve_live_page(settings: Settings, host: str, port: int) -> None:
@@ -52,16 +59,18 @@ def open_monitoring(database: Database, settings: Settings) -> Iterator[Monitori
         monitoring = Monitoring(
             queues=QUEUES,
             explain_checks=checks.evaluate,
-            requeue_command=_requeue_command,
-            worker_command=_worker_command,
+            commands=make_commands(settings),
         )
         if settings.broker_url:
-            broker = stack.enter_context(closing(Broker(settings.broker_url)))
+            client = stack.enter_context(
+                make_broker_client(settings.broker_url, timeout=BROKER_TIMEOUT_SECONDS)
+            )
             app = stack.enter_context(make_celery_app("live-page", settings.broker_url))
             listener = stack.enter_context(WorkerListener(app))
             monitoring = replace(
                 monitoring,
-                read_queue_depths=broker.depths,
+                read_queue_depths=partial(_ask_for_depths, client),
+                read_sweep_age=partial(read_sweep_age, client),
                 read_worker_activity=listener.snapshot,
                 notify_workers=_make_notifier(database, app),
             )
@@ -82,10 +91,10 @@ def _make_notifier(database: Database, app: Celery) -> NotifyWorkers:
     return notify
 
 
-def _requeue_command(campaign_id: int, batch: int, step: str) -> str:
-    arguments = json.dumps({"campaign": campaign_id, "batch": batch})
-    return f"celery -A workers.app call {task_name(Step(step))} --kwargs='{arguments}'"
-
-
-def _worker_command(queue: str) -> str:
-    return f"celery -A workers.app worker -Q {queue}"
+def _ask_for_depths(client: Redis) -> Mapping[str, QueueDepth]:
+    """Return the depth of each queue, if the broker can also be written."""
+    try:
+        client.ping()  # refused while the broker loads its data, or can't write its file
+        return read_queue_depths(client)
+    except BrokerTimeout:
+        raise BrokerUnreachable(f"no answer within {BROKER_TIMEOUT_SECONDS:g} s") from None

@@ -1,7 +1,7 @@
 """The JSON API."""
 
 from collections.abc import AsyncIterator
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from anyio.to_thread import run_sync
 from fastapi import APIRouter, Path, Query, Request
@@ -19,7 +19,7 @@ from tracker.web.api_models import (
     StalledBatchModel,
 )
 from tracker.web.context import Context, WebContext
-from tracker.web.progress import make_campaign_progress, queue_depths
+from tracker.web.progress import UpdateView, make_campaign_progress, queue_depths
 from tracker.web.queries import (
     CONTACTS_DESCRIPTION,
     MessageQuery,
@@ -172,9 +172,14 @@ def list_check_verdicts(
 def get_operations(context: Context) -> OperationsModel:
     """Return stalled batches, workers, queues without a worker, and recent failures."""
     activity = context.read_worker_activity()
-    command = context.monitoring.requeue_command
+    commands = context.monitoring.commands
     batches = [
-        StalledBatchModel.of(batch, command and command(batch.campaign.id, batch.batch, batch.step))
+        StalledBatchModel.of(
+            batch,
+            None
+            if commands is None
+            else commands.requeue(batch.campaign.id, batch.batch, batch.step),
+        )
         for batch in context.live.snapshot.stalled.batches
     ]
     return OperationsModel.of(batches, activity, context.find_unserved_queues(activity))
@@ -203,12 +208,19 @@ async def stream_events(
     campaign_id: Annotated[
         int | None, Query(alias="campaign", description="The campaign's id.")
     ] = None,
+    view: Annotated[
+        Literal["overview", "health"],
+        Query(description="What to stream if no campaign is given: overview or health."),
+    ] = "overview",
 ) -> StreamingResponse:
-    """Stream the numbers of a campaign, or those of the overview, as server-sent events."""
+    """Stream the numbers of a campaign, or those of the overview, as server-sent events.
+
+    Each event has the health strip of the pages as HTML.
+    """
     if campaign_id is not None:
         await run_sync(context.load_report, campaign_id)
     return StreamingResponse(
-        _make_events(context, campaign_id),
+        _make_events(context, UpdateView(view) if campaign_id is None else campaign_id),
         media_type="text/event-stream",
         headers=NO_BUFFERING_HEADERS,
     )
@@ -221,7 +233,7 @@ def get_openapi(request: Request) -> dict[str, Any]:
     return schema
 
 
-async def _make_events(context: WebContext, campaign_id: int | None) -> AsyncIterator[str]:
+async def _make_events(context: WebContext, view: int | UpdateView) -> AsyncIterator[str]:
     number, sent_json = -1, ""
     while not context.live.is_stopped:
         snapshot = await context.live.wait_for_newer(number, KEEP_ALIVE_SECONDS)
@@ -229,6 +241,6 @@ async def _make_events(context: WebContext, campaign_id: int | None) -> AsyncIte
             yield ": keep-alive\n\n"
             continue
         number = snapshot.number
-        update_json = context.live_updates.latest_json(campaign_id)
+        update_json = context.live_updates.latest_json(view)
         yield ": unchanged\n\n" if update_json == sent_json else f"data: {update_json}\n\n"
         sent_json = update_json

@@ -5,17 +5,18 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import sqlalchemy as sa
+from anyio.to_thread import run_sync
 from fastapi import APIRouter, Depends, FastAPI
 from fastapi.staticfiles import StaticFiles
-from sqlalchemy.exc import SQLAlchemyError
-from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.responses import FileResponse
 
 from tracker.settings import Settings
 from tracker.store.database import Database
 from tracker.web import api, pages
-from tracker.web.context import Context, WebContext, WebSection
+from tracker.web.context import WebContext, WebSection
 from tracker.web.error_handlers import ERROR_HANDLERS
+from tracker.web.health import routes as health
+from tracker.web.health.watch import HealthWatch
 from tracker.web.inbound import routes as inbound
 from tracker.web.inbound.routes import RateLimiter
 from tracker.web.live import LiveFeed
@@ -44,20 +45,10 @@ def get_stylesheet() -> FileResponse:
     return FileResponse(STYLESHEET)
 
 
-@public_router.get("/health")
-def check_health(context: Context) -> Response:
-    """Respond with 200 while the database answers, else with 503."""
-    try:
-        with context.database.engine.connect() as connection:
-            connection.execute(sa.text("SELECT 1"))
-    except (SQLAlchemyError, OSError):
-        return JSONResponse({"status": "database unavailable"}, 503)
-    return JSONResponse({"status": "ok"})
-
-
 @asynccontextmanager
 async def _run_live_feed(app: FastAPI) -> AsyncIterator[None]:
     context: WebContext = app.state.context
+    await run_sync(context.health_watch.start)
     await context.live.refresh()
     feed = asyncio.create_task(context.live.run())
     try:
@@ -66,6 +57,7 @@ async def _run_live_feed(app: FastAPI) -> AsyncIterator[None]:
         # Cancelling the task would leave a database connection in the middle of a query.
         context.live.stop()
         await feed
+        await run_sync(context.health_watch.stop)
 
 
 def make_app(
@@ -84,16 +76,19 @@ def make_app(
         docs_url=None,  # FastAPI's reference loads its program from another host
         redoc_url=None,
     )
+    watch = HealthWatch(database, monitoring, settings.home)
     app.state.context = WebContext(
         database=database,
         settings=settings,
         monitoring=monitoring,
-        live=LiveFeed(database, monitoring),
+        health_watch=watch,
+        live=LiveFeed(database, watch),
         sections=sections,
     )
     app.state.inbound_limiter = RateLimiter(settings.reports_per_second)
     app.add_middleware(SecurityMiddleware, is_anonymous_allowed=settings.token is None)
     app.include_router(public_router)
+    app.include_router(health.router)
     app.mount("/static", StaticFiles(directory=STATIC_FOLDER), name="static")
     guarded_routers = [pages.router, api.router, metrics.router]
     for router in (*guarded_routers, *(section.router for section in sections)):

@@ -22,6 +22,8 @@ from tracker.settings import Settings
 from tracker.store.database import Database
 from tracker.store.schema.integers import MAX_INTEGER
 from tracker.web.charts import ChartCache
+from tracker.web.health.judge import Health, find_unserved_queues
+from tracker.web.health.watch import HealthWatch
 from tracker.web.live import LiveFeed
 from tracker.web.monitoring import Monitoring
 from tracker.web.progress import LiveUpdates
@@ -55,6 +57,7 @@ class WebContext:
     database: Database
     settings: Settings
     monitoring: Monitoring
+    health_watch: HealthWatch
     live: LiveFeed
     sections: Sequence[WebSection] = ()
     chart_cache: ChartCache = field(default_factory=ChartCache)
@@ -62,7 +65,7 @@ class WebContext:
     @cached_property
     def live_updates(self) -> LiveUpdates:
         """The updates that the event streams send."""
-        return LiveUpdates(self.live, self.settings.zone)
+        return LiveUpdates(self.live, self.settings.zone, self.render_health)
 
     @cached_property
     def _template_environment(self) -> Environment:
@@ -105,19 +108,26 @@ class WebContext:
         return None if read is None else read()
 
     def find_unserved_queues(self, activity: WorkerActivity | None) -> list[str]:
-        """Return the queues that no worker serves; none if the workers are unknown."""
-        if activity is None or activity.disconnected_since is not None:
-            return []
-        served = {
-            queue for worker in activity.workers if worker.is_online for queue in worker.queues
-        }
-        return [queue for queue in self.monitoring.queues if queue not in served]
+        """Return the queues that no worker serves; none while that is unknown."""
+        is_broker_known = self.monitoring.read_queue_depths is not None
+        if is_broker_known and self.health_watch.queue_depths is None:
+            return []  # the events of the workers are missing because the broker is
+        return find_unserved_queues(activity, self.monitoring.queues)
 
     def task_url(self, task_id: str | None) -> str | None:
         """Return the address of Flower's page about a task."""
         if self.settings.flower_url is None or not task_id:
             return None
         return f"{self.settings.flower_url.rstrip('/')}/task/{task_id}"
+
+    @property
+    def _site_pages(self) -> Sequence[tuple[str, str]]:
+        sections = ((section.label, section.path) for section in self.sections)
+        return [("Campaigns", "/"), ("Operations", "/operations"), *sections]
+
+    def render_health(self, health: Health | None) -> str:
+        """Return the health strip of all pages."""
+        return self.render_template("web/health.html", health=health)
 
     def render_page(self, template: str, status: int = 200, **variables: Any) -> HTMLResponse:
         """Return a page rendered from a template."""
@@ -126,8 +136,11 @@ class WebContext:
     def render_template(self, template: str, **variables: Any) -> str:
         """Return a template's text, rendered with some variables and those that all pages share."""
         shared: Mapping[str, Any] = {
-            "sections": self.sections,
+            "site_pages": self._site_pages,
+            "current_page": None,
             "snapshot": self.live.snapshot,
+            "health": self.live.snapshot.health,
+            "commands": self.monitoring.commands,
             "flower_url": self.settings.flower_url,
         }
         return self._template_environment.get_template(template).render({**shared, **variables})

@@ -1,7 +1,6 @@
 """The snapshot that all viewers share, read once a second however many there are."""
 
 import asyncio
-import logging
 import time
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
@@ -18,7 +17,6 @@ from sqlalchemy.exc import SQLAlchemyError
 from tracker.clock import Instant
 from tracker.errors import UnreadableRecord
 from tracker.monitoring import QueueDepth
-from tracker.output.logs import LogFields
 from tracker.queries.report import Report, make_reports
 from tracker.queries.stage_ages import read_oldest_message_ages
 from tracker.queries.stalled import (
@@ -33,11 +31,13 @@ from tracker.record.monitoring.counters import CounterValue, read_counters
 from tracker.record.rollup import read_daily_rollup_time
 from tracker.store.database import Database
 from tracker.store.database_clock import transaction_start
-from tracker.web.monitoring import Monitoring
-
-logger = logging.getLogger(__name__)
+from tracker.web.health.judge import Health
+from tracker.web.health.watch import HealthWatch
 
 REFRESH_INTERVAL_SECONDS = 1.0
+
+READ_LIMIT_SECONDS = 4.0
+"""Seconds that the database has to answer. Later snapshots have the old numbers, marked as old."""
 
 FULL_REFRESH_EVERY = 10
 """Snapshots from one full refresh to the next. In between, stalled batches and campaigns of runs
@@ -103,6 +103,7 @@ class Snapshot:
         queue_depths: the depth of each queue, None while the broker is unavailable.
         database_error: why the database could not be read this time, None if it could.
         database_error_since: time of the first failure in a row.
+        health: the health of all parts, None before the first snapshot.
     """
 
     number: int = 0
@@ -112,6 +113,7 @@ class Snapshot:
     stalled: StalledWork = field(default_factory=StalledWork)
     database_error: str | None = None
     database_error_since: datetime | None = None
+    health: Health | None = None
 
     @cached_property
     def stalled_counts(self) -> Counter[int]:
@@ -122,10 +124,10 @@ class Snapshot:
 class LiveFeed:
     """A feed of snapshots, one each second. Viewers wait for the next one and make no query."""
 
-    def __init__(self, database: Database, monitoring: Monitoring) -> None:
+    def __init__(self, database: Database, watch: HealthWatch) -> None:
         self.snapshot = Snapshot()
         self.queue_history: deque[QueueSample] = deque(maxlen=HISTORY_LENGTH)
-        self._database, self._monitoring = database, monitoring
+        self._database, self._watch = database, watch
         self._campaigns: dict[int, Campaign] = {}
         self._pinned: deque[int] = deque(maxlen=MAX_PINNED_CAMPAIGNS)
         self._progress_histories: dict[int, deque[ProgressSample]] = {}
@@ -133,6 +135,7 @@ class LiveFeed:
         self._refresh_count = 0
         self._last_read_at = datetime.now(UTC)
         self._refresh_lock = asyncio.Lock()
+        self._reading: asyncio.Task[Snapshot] | None = None
         self._changed: asyncio.Event | None = None
         self._stop_event = asyncio.Event()
 
@@ -156,9 +159,17 @@ class LiveFeed:
         self._publish(self.snapshot)
 
     async def refresh(self) -> None:
-        """Read a new snapshot and publish it."""
+        """Read a new snapshot and publish it; if the database is late, publish that."""
         async with self._refresh_lock:
-            self._publish(await run_sync(self._read_snapshot))
+            if self._reading is None:
+                self._reading = asyncio.create_task(run_sync(self._read_snapshot))
+            ended, _ = await asyncio.wait({self._reading}, timeout=READ_LIMIT_SECONDS)
+            if ended:
+                reading, self._reading = self._reading, None
+                self._publish(reading.result())
+            else:
+                late = f"no answer for more than {READ_LIMIT_SECONDS:g} s"
+                self._publish(self._mark_as_old(late))
 
     async def wait_for_newer(self, number: int, timeout: float) -> Snapshot:
         """Return the first snapshot after `number`, or the current one after `timeout` seconds."""
@@ -168,6 +179,13 @@ class LiveFeed:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._changed.wait(), timeout)
         return self.snapshot
+
+    def judge_health(self) -> Health:
+        """Return the health as of now, with the numbers of the latest snapshot."""
+        snapshot = self.snapshot
+        return self._watch.judge(
+            snapshot.reports, snapshot.database_error, snapshot.database_error_since
+        )
 
     def pin(self, campaign_id: int) -> None:
         """Include a campaign in the following snapshots, even if it isn't among the latest."""
@@ -179,31 +197,35 @@ class LiveFeed:
         return tuple(self._progress_histories.get(campaign_id, ()))
 
     def _publish(self, snapshot: Snapshot) -> None:
-        self.snapshot = snapshot
+        health = self._watch.judge(
+            snapshot.reports, snapshot.database_error, snapshot.database_error_since
+        )
+        self.snapshot = replace(snapshot, number=self.snapshot.number + 1, health=health)
         if self._changed is not None:
             self._changed.set()
             self._changed = None
 
     def _read_snapshot(self) -> Snapshot:
         before = self.snapshot
-        depths = self._read_queue_depths()
+        depths = self._watch.queue_depths
         is_full = self._refresh_count % FULL_REFRESH_EVERY == 0
         try:
             reports = self._read_reports(before.reports, is_full=is_full)
             stalled = self._read_stalled_work(reports) if is_full else before.stalled
         except (SQLAlchemyError, UnreadableRecord, ValueError, TypeError) as error:
-            return replace(
-                before,
-                number=before.number + 1,
-                queue_depths=depths,
-                database_error=self._database.summarize_error(error),
-                database_error_since=before.database_error_since or datetime.now(UTC),
-            )
+            return self._mark_as_old(self._database.summarize_error(error))
         self._refresh_count += 1
         at = self._last_read_at = datetime.now(UTC)
         self._append_history(at.timestamp(), reports, depths)
-        return Snapshot(
-            number=before.number + 1, at=at, reports=reports, queue_depths=depths, stalled=stalled
+        return Snapshot(at=at, reports=reports, queue_depths=depths, stalled=stalled)
+
+    def _mark_as_old(self, error: str) -> Snapshot:
+        """Return the latest snapshot, with the reason why there is no newer one."""
+        return replace(
+            self.snapshot,
+            queue_depths=self._watch.queue_depths,
+            database_error=error,
+            database_error_since=self.snapshot.database_error_since or datetime.now(UTC),
         )
 
     def _read_stalled_work(self, reports: Mapping[int, Report]) -> StalledWork:
@@ -240,15 +262,6 @@ class LiveFeed:
             reports = make_reports(connection, changing)
         carried_over = {key: report for key, report in before.items() if key in followed}
         return carried_over | {report.campaign.id: report for report in reports}
-
-    def _read_queue_depths(self) -> Mapping[str, QueueDepth] | None:
-        if self._monitoring.read_queue_depths is None:
-            return None
-        try:
-            return self._monitoring.read_queue_depths()
-        except Exception as error:  # the broker's client raises errors of several libraries
-            logger.debug("queue depths unavailable: %s", LogFields(error=error))
-            return None
 
     def _append_history(
         self, at: float, reports: Mapping[int, Report], depths: Mapping[str, QueueDepth] | None

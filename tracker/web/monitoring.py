@@ -20,24 +20,49 @@ class NotifyWorkers(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
+class HelpfulCommands:
+    """Shell commands that the pages show. Each is complete: it names broker and database itself.
+
+    Attributes:
+        recover: re-queues all stalled batches.
+        verify: checks the invariants.
+        simulate: starts a run.
+        resume: returns the command that continues a run.
+        requeue: returns the command that re-queues one batch (campaign id, batch, step).
+        start_worker: returns the command that starts a worker for a queue.
+        hidden_variables: the environment variables that the shell must have, since their values
+            contain a password.
+    """
+
+    recover: str
+    verify: str
+    simulate: str
+    resume: Callable[[int], str]
+    requeue: Callable[[int, int, str], str]
+    start_worker: Callable[[str], str]
+    hidden_variables: Sequence[str] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class Monitoring:
     """Functions that read queues, workers and checks. A function that isn't available is None.
 
     Attributes:
         queues: the queues that need a worker each.
         read_queue_depths: returns the depth of each queue; raises any error of the broker's client.
+        read_sweep_age: returns the seconds since the last sweep began, None if none is known;
+            raises any error of the broker's client.
         read_worker_activity: returns the workers and their recent failures.
         notify_workers: enqueues the task that applies stored reports.
         explain_checks: returns the verdict of every check on a message, with the values that the
             check read, as plain types; raises `NotFound`.
-        requeue_command: returns the command that re-queues a batch (campaign id, batch, step).
-        worker_command: returns the command that starts a worker for a queue.
+        commands: the shell commands that help.
     """
 
     queues: Sequence[str] = ()
     read_queue_depths: Callable[[], Mapping[str, QueueDepth]] | None = None
+    read_sweep_age: Callable[[], float | None] | None = None
     read_worker_activity: Callable[[], WorkerActivity] | None = None
     notify_workers: NotifyWorkers | None = None
     explain_checks: Callable[[Campaign, int], Sequence[CheckVerdict]] | None = None
-    requeue_command: Callable[[int, int, str], str] | None = None
-    worker_command: Callable[[str], str] | None = None
+    commands: HelpfulCommands | None = None

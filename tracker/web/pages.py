@@ -30,6 +30,7 @@ def show_campaigns(context: Context) -> HTMLResponse:
     snapshot = context.live.snapshot
     return context.render_page(
         "web/campaigns.html",
+        current_page="/",
         title="Campaigns",
         campaigns=[
             make_campaign_progress(snapshot, report)
@@ -46,6 +47,7 @@ def show_campaign(campaign_id: int, context: Context) -> HTMLResponse:
     lines = list(all_report_lines(report, context.settings.zone))
     return context.render_page(
         "web/campaign.html",
+        current_page="/",
         title=report.campaign.name,
         progress=make_campaign_progress(snapshot, report),
         report=report,
@@ -91,6 +93,7 @@ def show_messages(
     }
     return context.render_page(
         "web/messages.html",
+        current_page="/",
         title=f"Messages of {report.campaign.name}",
         campaign=report.campaign,
         origin=report.origin,
@@ -122,6 +125,7 @@ def show_message(
         checks_error = str(error)
     return context.render_page(
         "web/message.html",
+        current_page="/",
         title=f"Message {number} of {campaign.name}",
         campaign=campaign,
         origin=timeline.origin,
@@ -138,17 +142,18 @@ def show_message(
 def show_operations(context: Context) -> HTMLResponse:
     """Show stalled batches, workers and recent failures."""
     activity = context.read_worker_activity()
-    batches = context.live.snapshot.stalled.batches
-    daily_rollup_at = context.live.snapshot.stalled.daily_rollup_at
+    snapshot = context.live.snapshot
+    batches = snapshot.stalled.batches
+    daily_rollup_at = snapshot.stalled.daily_rollup_at
     return context.render_page(
         "web/operations.html",
+        current_page="/operations",
         title="Operations",
         stalled_batches=[(batch, to_datetime(batch.idle_since)) for batch in batches],
         daily_rollup_at=None if daily_rollup_at is None else to_datetime(daily_rollup_at),
         worker_activity=activity,
         unserved_queues=context.find_unserved_queues(activity),
-        requeue_command=context.monitoring.requeue_command,
-        worker_command=context.monitoring.worker_command,
+        has_stale_stalled=snapshot.health is None or not snapshot.health.is_moving,
         task_url=context.task_url,
     )
 
@@ -162,4 +167,6 @@ def redirect_to_operations() -> Response:
 @router.get("/api")
 def show_api_reference(request: Request, context: Context) -> HTMLResponse:
     """Show the reference of the API."""
-    return context.render_page("web/api_reference.html", title="API", schema=request.app.openapi())
+    return context.render_page(
+        "web/api_reference.html", current_page="/api", title="API", schema=request.app.openapi()
+    )

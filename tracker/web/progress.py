@@ -1,9 +1,10 @@
 """The progress of campaigns, and the live updates that carry it to the pages."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import tzinfo
+from enum import StrEnum
 from typing import Any
 
 from tracker.campaign_states import CampaignState
@@ -13,6 +14,7 @@ from tracker.queries.campaign_state import ABANDONED_AFTER
 from tracker.queries.report import Report
 from tracker.status import Reason, Status
 from tracker.text import pluralize
+from tracker.web.health.judge import Condition, Health, Part
 from tracker.web.live import LiveFeed, ProgressSample, Snapshot
 
 THROUGHPUT_WINDOW_SECONDS = 5.0
@@ -29,7 +31,7 @@ class CampaignProgress:
 
 def make_campaign_progress(snapshot: Snapshot, report: Report) -> CampaignProgress:
     """Return the progress of a campaign, and what needs attention in it."""
-    attention = []
+    attention = _find_causes(snapshot.health, report)
     if report.state is CampaignState.ABANDONED:
         attention.append(_describe_abandoned(report))
     if not report.is_balanced:
@@ -42,6 +44,15 @@ def make_campaign_progress(snapshot: Snapshot, report: Report) -> CampaignProgre
         if failed:
             attention.append(f"{pluralize(failed, 'message')} Not Sent: {reason.title.lower()}")
     return CampaignProgress(report=report, attention=attention)
+
+
+def _find_causes(health: Health | None, report: Report) -> list[str]:
+    """Return the cause that keeps an unfinished campaign from going on, if there is one."""
+    if health is None or health.cause is None or report.is_over:
+        return []
+    cause = health.parts[health.cause]
+    is_own = health.cause is not Part.GATEWAYS or report.campaign.name in cause.summary
+    return [cause.summary] if is_own and cause.condition is Condition.DOWN else []
 
 
 def _describe_abandoned(report: Report) -> str:
@@ -71,42 +82,52 @@ def queue_depths(snapshot: Snapshot) -> dict[str, dict[str, int]] | None:
     return {queue: depth._asdict() for queue, depth in snapshot.queue_depths.items()}
 
 
+class UpdateView(StrEnum):
+    """What a page shows, other than one campaign."""
+
+    OVERVIEW = "overview"
+    HEALTH = "health"
+    """The health of all parts only."""
+
+
 class LiveUpdates:
     """The data of the server-sent events, as JSON; made once for all viewers of a snapshot.
 
     Not thread-safe: only the event loop uses it.
     """
 
-    def __init__(self, live: LiveFeed, zone: tzinfo) -> None:
-        self._live, self._zone = live, zone
+    def __init__(
+        self, live: LiveFeed, zone: tzinfo, render_health: Callable[[Health | None], str]
+    ) -> None:
+        self._live, self._zone, self._render_health = live, zone, render_health
         self._number = -1
-        self._json_by_campaign: dict[int | None, str] = {}
+        self._json_by_view: dict[int | UpdateView, str] = {}
 
-    def latest_json(self, campaign_id: int | None) -> str:
-        """Return the latest numbers of a campaign, or of the overview if the campaign is None.
+    def latest_json(self, view: "int | UpdateView") -> str:
+        """Return the latest numbers of a campaign, given its id, or of another view.
 
         The result is `null` while the snapshot lacks the campaign.
         """
         snapshot = self._live.snapshot
         if snapshot.number != self._number:
-            self._number, self._json_by_campaign = snapshot.number, {}
-        if campaign_id not in self._json_by_campaign:
-            update = self._make_update(snapshot, campaign_id)
-            self._json_by_campaign[campaign_id] = json.dumps(update)
-        return self._json_by_campaign[campaign_id]
+            self._number, self._json_by_view = snapshot.number, {}
+        if view not in self._json_by_view:
+            self._json_by_view[view] = json.dumps(self._make_update(snapshot, view))
+        return self._json_by_view[view]
 
-    def _make_update(self, snapshot: Snapshot, campaign_id: int | None) -> dict[str, Any] | None:
-        if campaign_id is None:
-            return _make_overview_update(snapshot)
-        report = snapshot.reports.get(campaign_id)
+    def _make_update(self, snapshot: Snapshot, view: "int | UpdateView") -> dict[str, Any] | None:
+        shared = _freshness(snapshot) | {"health": self._render_health(snapshot.health)}
+        if isinstance(view, UpdateView):
+            return shared | (_make_overview(snapshot) if view is UpdateView.OVERVIEW else {})
+        report = snapshot.reports.get(view)
         if report is None:
             return None
-        samples = self._live.progress_history(campaign_id)
-        return _make_campaign_update(snapshot, report, samples, self._zone)
+        samples = self._live.progress_history(view)
+        return shared | _make_campaign_update(snapshot, report, samples, self._zone)
 
 
-def _make_overview_update(snapshot: Snapshot) -> dict[str, Any]:
-    return _freshness(snapshot) | {
+def _make_overview(snapshot: Snapshot) -> dict[str, Any]:
+    return {
         "campaigns": {
             campaign_id: {
                 "audience": report.audience,
@@ -126,7 +147,7 @@ def _make_campaign_update(
 ) -> dict[str, Any]:
     throughput = recent_throughput(samples)
     lines = list(all_report_lines(report, zone))
-    return _freshness(snapshot) | {
+    return {
         "counts": {line.path: line.count for line in lines},
         "shares": {line.path: line.share for line in lines},
         "notes": {line.path: line.note for line in lines if line.note},

@@ -50,14 +50,18 @@ def is_valid_token(token: SecretStr, presented: str) -> bool:
     return secrets.compare_digest(presented.encode(), token.get_secret_value().encode())
 
 
+def is_viewer(request: Request, token: SecretStr | None) -> bool:
+    """Return whether a request may see the pages."""
+    return token is None or is_valid_token(token, _read_token(request))
+
+
 async def require_viewer(request: Request, context: Context) -> None:
     """Refuse a viewer without the token with 401.
 
     Programs send it as a bearer token, browsers as the password of any user. Without a configured
     token everybody is a viewer; `check_address` then allows loopback addresses only.
     """
-    token = context.settings.token
-    if token is not None and not is_valid_token(token, _read_token(request)):
+    if not is_viewer(request, context.settings.token):
         _log_refusal(request)
         raise HTTPException(
             401,

@@ -34,6 +34,9 @@ class GatewayUnavailable(SendtraceError):
     """A gateway can't be reached for now; the worker repeats the call later."""
 
 
+REFUSES_MESSAGES = "refuses messages: "
+"""The beginning of the error of a gateway that answers, and accepts nothing."""
+
 UNAVAILABLE_WARNING = "gateway unavailable: "
 """The beginning of the warning in a worker's log that names the cause."""
 

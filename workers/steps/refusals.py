@@ -16,7 +16,13 @@ from tracker.record.predicates import is_of_message_in, is_same_message
 from tracker.record.receipts import Receipt
 from tracker.status import Status
 from tracker.store.schema.messages import messages, tallies, transition_details
-from workers.gateways.base import MAX_REFUSALS, GatewayUnavailable, Refusal, SubmissionResult
+from workers.gateways.base import (
+    MAX_REFUSALS,
+    REFUSES_MESSAGES,
+    GatewayUnavailable,
+    Refusal,
+    SubmissionResult,
+)
 from workers.steps.context import StepContext
 
 ONLY_THIS_MESSAGE = "refused for this message only: "
@@ -105,7 +111,7 @@ class Refusals:
     def raise_if_refused(self) -> None:
         """Raise `GatewayUnavailable`, with the first reply, if the gateway refused a message."""
         for _, refusal in self._refused.values():
-            raise GatewayUnavailable(f"refuses messages: {refusal.reply}")
+            raise GatewayUnavailable(f"{REFUSES_MESSAGES}{refusal.reply}")
 
     def _refused_before(self, numbers: Collection[int]) -> set[int]:
         """Return those of some messages whose previous attempt was refused for them only."""

@@ -24,6 +24,9 @@ UNACKED_KEY = "unacked"
 UNACKED_INDEX_KEY = "unacked_index"
 """The sorted set with the time at which each of them was taken, in seconds since 1970."""
 
+SWEEP_KEY, SWEEP_KEY_SECONDS = "sendtrace.sweep", 86_400
+"""The key that each sweep of beat renews, and its life in seconds."""
+
 TASKS_PER_READ = 1_000
 
 BATCH_PATTERN = re.compile(rb"'campaign': (\d+), 'batch': (\d+)")
@@ -66,6 +69,20 @@ def read_ready_batches(client: Redis) -> Iterator[BatchKey]:
         while raws := client.lrange(queue, first, first + TASKS_PER_READ - 1):
             yield from filter(None, map(parse_batch_key, raws))  # type: ignore[arg-type]  # redis returns bytes
             first += TASKS_PER_READ
+
+
+def record_sweep(client: Redis) -> None:
+    """Note in the broker that a sweep begins now."""
+    client.set(SWEEP_KEY, 1, ex=SWEEP_KEY_SECONDS)
+
+
+def read_sweep_age(client: Redis) -> float | None:
+    """Return the seconds since the last sweep began, None if none did for SWEEP_KEY_SECONDS.
+
+    It is derived from the key's remaining life, so the clocks of the machines don't matter.
+    """
+    remaining = int(client.pttl(SWEEP_KEY))
+    return None if remaining < 0 else SWEEP_KEY_SECONDS - remaining / 1_000
 
 
 class HeldTask(NamedTuple):

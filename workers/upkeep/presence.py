@@ -15,7 +15,8 @@ from celery.events.state import State, Worker
 from tracker.monitoring import FailedTask, WorkerActivity, WorkerInfo
 from tracker.output.logs import LogFields
 from workers.steps.bisection import SegmentsLeft
-from workers.upkeep.broker import parse_batch_key
+from workers.upkeep.broker import make_broker_client, parse_batch_key
+from workers.upkeep.gateway_outages import GatewayOutages
 
 logger = logging.getLogger(__name__)
 
@@ -29,15 +30,30 @@ FORGET_AFTER_SECONDS = 3600.0
 MAX_TASKS, MAX_FAILURES = 2_000, 200
 """Tasks whose names are kept in memory, and failures that are listed."""
 
+FAILURE_LISTED_SECONDS = 900.0
+"""Seconds for which a failure is listed."""
+
+QUIET_SECONDS = 5.0
+"""Seconds without any event after which the broker is asked whether it still answers."""
+
+PING_TIMEOUT_SECONDS = 2.0
+
 MAX_ERROR_LENGTH = 500
 
-INSPECT_INTERVAL_SECONDS = 30.0
-"""Seconds between two inspections of the queues that the workers serve."""
+MAX_GAPS = 100
+"""Times without a connection that are remembered."""
+
+INSPECT_INTERVAL_SECONDS, SOON_INSPECT_INTERVAL_SECONDS = 30.0, 3.0
+"""Seconds between two inspections of the queues that the workers serve; the second while the queues
+of a worker aren't known."""
+
+SETTLING_SECONDS = 5.0
+"""Seconds of listening after which every worker has sent an event."""
 
 LISTEN_TIMEOUT_SECONDS = 1.0
 """Seconds that the listener waits for an event before it checks whether it should stop."""
 
-MAX_RECONNECT_SECONDS = 30.0
+MAX_RECONNECT_SECONDS = 2.0
 """Longest time, in seconds, between two attempts to reach the broker."""
 
 
@@ -51,7 +67,12 @@ class WorkerListener:
         self._queues: Mapping[str, Sequence[str]] = {}
         self._inspected_at = 0.0
         self._is_inspecting = False
+        self._has_inspected = False
         self._disconnected_since: datetime | None = datetime.now(UTC)
+        self._listening_since = time.monotonic()
+        self._heard_at = 0.0
+        self._gaps: deque[tuple[float, float]] = deque(maxlen=MAX_GAPS)
+        self._outages = GatewayOutages()
         self._stop_requested = threading.Event()
         self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="presence", daemon=True)
@@ -67,6 +88,7 @@ class WorkerListener:
     def snapshot(self) -> WorkerActivity:
         """Return the workers and the failed tasks as of now."""
         now = time.time()
+        listed_since = datetime.fromtimestamp(now - FAILURE_LISTED_SECONDS, UTC)
         with self._lock:
             workers = [
                 WorkerInfo(
@@ -74,7 +96,7 @@ class WorkerListener:
                     heard_at=datetime.fromtimestamp(_last_heard(worker), UTC),
                     # A worker that shuts down says so, and Celery clears its heartbeats.
                     is_online=bool(worker.heartbeats)
-                    and now - _last_heard(worker) < SILENT_AFTER_SECONDS,
+                    and self._silence(worker, now) < SILENT_AFTER_SECONDS,
                     queues=self._queues.get(name, ()),
                 )
                 for name, worker in sorted(self._state.workers.items())
@@ -82,9 +104,22 @@ class WorkerListener:
             ]
             return WorkerActivity(
                 workers=tuple(workers),
-                failed=tuple(reversed(self._failed)),
+                failed=tuple(
+                    failure for failure in reversed(self._failed) if failure.at >= listed_since
+                ),
                 disconnected_since=self._disconnected_since,
+                is_inspected=self._has_inspected
+                and time.monotonic() - self._listening_since > SETTLING_SECONDS,
+                gateway_outages=self._outages.list_current(),
             )
+
+    def _silence(self, worker: Worker, now: float) -> float:
+        """Return for how many seconds a worker was silent while this listened."""
+        heard = _last_heard(worker)
+        gaps = [*self._gaps]
+        if self._disconnected_since is not None:
+            gaps.append((self._disconnected_since.timestamp(), now))
+        return now - heard - sum(max(0.0, end - max(start, heard)) for start, end in gaps)
 
     def _run(self) -> None:
         pause = LISTEN_TIMEOUT_SECONDS
@@ -104,26 +139,61 @@ class WorkerListener:
             receiver = self._app.events.Receiver(connection, handlers={"*": self._handle_event})
             receiver.connect_max_retries = 1  # `_run` reconnects, and notes since when it must
             receiver.on_connection_error = _ignore_connection_error
-            with receiver.consumer_context(wakeup=True) as (channelled, _, _):
-                with self._lock:
-                    self._disconnected_since = None
+            with (
+                receiver.consumer_context(wakeup=True) as (channelled, _, _),
+                make_broker_client(
+                    self._app.conf.broker_url, timeout=PING_TIMEOUT_SECONDS
+                ) as client,
+            ):
+                self._note_connection()
                 while not self._stop_requested.is_set():
                     with suppress(TimeoutError):
                         channelled.drain_events(timeout=LISTEN_TIMEOUT_SECONDS)
-                    if (
-                        time.monotonic() - self._inspected_at > INSPECT_INTERVAL_SECONDS
-                        and not self._is_inspecting
-                    ):
-                        self._inspected_at, self._is_inspecting = time.monotonic(), True
-                        threading.Thread(
-                            target=self._inspect_queues, name="inspect", daemon=True
-                        ).start()
+                    if time.monotonic() - self._heard_at > QUIET_SECONDS:
+                        client.ping()  # a broker that hangs keeps its connections open
+                        self._heard_at = time.monotonic()
+                    self._inspect_if_due()
+
+    def _note_connection(self) -> None:
+        with self._lock:
+            if self._disconnected_since is not None:
+                self._gaps.append((self._disconnected_since.timestamp(), time.time()))
+            self._disconnected_since, self._has_inspected = None, False
+            self._listening_since = self._heard_at = time.monotonic()
+            self._inspected_at = 0.0
+
+    def _inspect_if_due(self) -> None:
+        with self._lock:
+            is_incomplete = not self._has_inspected or any(
+                name not in self._queues for name in self._state.workers
+            )
+        interval = SOON_INSPECT_INTERVAL_SECONDS if is_incomplete else INSPECT_INTERVAL_SECONDS
+        if time.monotonic() - self._inspected_at > interval and not self._is_inspecting:
+            self._inspected_at, self._is_inspecting = time.monotonic(), True
+            threading.Thread(target=self._inspect_queues, name="inspect", daemon=True).start()
 
     def _handle_event(self, event: dict[str, Any]) -> None:
         with self._lock:
+            self._heard_at = time.monotonic()
             self._state.event(event)
+            self._note_gateway(event)
             if event["type"] in ("task-failed", "task-retried") and not _is_progress(event):
                 self._failed.append(self._build_failure(event))
+
+    def _note_gateway(self, event: Mapping[str, Any]) -> None:
+        """Note whether a task says that its gateway is unavailable, or available again."""
+        if event["type"] not in ("task-retried", "task-succeeded"):
+            return
+        task = self._state.tasks.get(event["uuid"])
+        key = parse_batch_key(str(getattr(task, "kwargs", None)).encode(errors="replace"))
+        name = getattr(task, "name", None)
+        if key is None or name is None:
+            return
+        if event["type"] == "task-succeeded":
+            self._outages.add_success(key[0], name)
+        else:
+            exception, at = str(event.get("exception") or ""), float(event["local_received"])
+            self._outages.add_failure(key[0], name, exception, at)
 
     def _build_failure(self, event: Mapping[str, Any]) -> FailedTask:
         task = self._state.tasks.get(event["uuid"])
@@ -155,6 +225,7 @@ class WorkerListener:
         finally:
             self._is_inspecting = False
         with self._lock:
+            self._has_inspected = True
             queues_before = {
                 name: queues for name, queues in self._queues.items() if name in self._state.workers
             }

@@ -49,9 +49,9 @@ from workers.queues import QUEUES
 
 
 def test_an_empty_database_shows_how_to_start_a_run(client: TestClient) -> None:
-    assert "sendtrace simulate" in client.get("/").text
+    assert "-m simulator simulate" in client.get("/").text
     assert client.get("/api/campaigns").json()["campaigns"] == []
-    assert "sendtrace simulate" in client.get("/runs").text
+    assert "-m simulator simulate" in client.get("/runs").text
     assert "no campaign is recorded yet" in client.get("/campaigns/1").text
 
 
@@ -497,15 +497,16 @@ def test_a_stalled_batch_is_shown_with_the_command_that_requeues_it(
         overview = client.get("/api/campaigns").json()
     [stalled] = operations["batches"]
     assert (stalled["name"], stalled["batch"], stalled["step"]) == ("spring", 0, "dispatch")
-    command = (
-        "celery -A workers.app call workers.dispatch"
-        f' --kwargs=\'{{"campaign": {batch.campaign.id}, "batch": 0}}\''
+    call = (
+        "-m workers.celery_command call workers.dispatch"
+        f' \'--kwargs={{"campaign": {batch.campaign.id}, "batch": 0}}\''
     )
-    assert stalled["command"] == command
-    assert escape(command) in page
+    assert stalled["command"].endswith(call)
+    assert escape(stalled["command"]) in page
+    assert page.index("-m simulator recover") < page.index("celery_command call")
     assert "gateway" not in operations["unserved"]
     assert set(operations["unserved"]) == set(QUEUES) - {"gateway"}
-    assert "celery -A workers.app worker -Q about_to_be_sent" in page
+    assert "celery_command worker --queues=about_to_be_sent" in page
     assert "<script>alert" not in page
     assert "failed for good" in page
     assert overview["campaigns"][0]["attention"][0] == "1 stalled batch"

@@ -84,7 +84,9 @@ def test_failed_tasks_are_listed_without_personal_data(
     )
 
 
-def test_a_task_that_goes_on_with_the_next_segment_has_not_failed() -> None:
+def test_a_task_that_goes_on_with_the_next_segment_has_not_failed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     with Celery("listening", broker="memory://", set_as_current=False) as app:
         listener = WorkerListener(app)
         for number, error in enumerate((SegmentsLeft("more"), GatewayUnavailable("no route"))):
@@ -92,8 +94,8 @@ def test_a_task_that_goes_on_with_the_next_segment_has_not_failed() -> None:
                 "type": "task-retried",
                 "uuid": str(number),
                 "hostname": "one@here",
-                "timestamp": 1.0,
-                "local_received": 1.0,
+                "timestamp": time.time(),
+                "local_received": time.time(),
                 "clock": number,
                 "exception": repr(error),
             }
@@ -101,6 +103,9 @@ def test_a_task_that_goes_on_with_the_next_segment_has_not_failed() -> None:
     activity = listener.snapshot()
     assert [task.error for task in activity.failed] == ["GatewayUnavailable('no route')"]
     assert activity.workers == (), "only its tasks have been heard of so far"
+    with monkeypatch.context() as patched:
+        patched.setattr(presence, "FAILURE_LISTED_SECONDS", -1.0)
+        assert listener.snapshot().failed == (), "old failures are no longer counted"
 
 
 def make_event(kind: str, received_at: float, *, clock_offset: float = 0.0) -> dict[str, Any]:
@@ -172,3 +177,39 @@ def test_the_loss_of_the_broker_is_noticed(tmp_path: Path, monkeypatch: pytest.M
         listening.__exit__()
         app.close()
     assert not listening._thread.is_alive()
+
+
+def test_workers_are_not_silent_because_the_broker_was() -> None:
+    """Only the time in which their events could arrive counts."""
+    with Celery("listening", broker="memory://", set_as_current=False) as app:
+        listener = WorkerListener(app)
+        now = time.time()
+        outage = now - 10 * presence.SILENT_AFTER_SECONDS
+        listener._handle_event(make_event("worker-heartbeat", outage - 1.0))
+        listener._disconnected_since = datetime.fromtimestamp(outage, UTC)
+        assert listener.snapshot().workers[0].is_online, "as of the loss of the broker"
+        listener._note_connection()
+        activity = listener.snapshot()
+        assert activity.workers[0].is_online, "it has had no chance to say anything"
+        assert not activity.is_inspected
+        listener._gaps.clear()
+        assert not listener.snapshot().workers[0].is_online
+
+
+def test_tasks_tell_which_gateways_are_unavailable() -> None:
+    with Celery("listening", broker="memory://", set_as_current=False) as app:
+        listener = WorkerListener(app)
+        kwargs = format_task_arguments(7, "spring", 0)
+
+        def send(kind: str, **fields: object) -> WorkerActivity:
+            listener._handle_event(make_event(kind, time.time()) | fields)
+            return listener.snapshot()
+
+        send("task-received", name="workers.submit", kwargs=kwargs)
+        activity = send("task-retried", exception="GatewayUnavailable('refuses messages: no')")
+        [outage] = activity.gateway_outages
+        assert (outage.campaign, outage.error) == (7, "refuses messages: no")
+        assert outage.is_refusing
+        assert send("task-succeeded").gateway_outages == []
+        [again] = send("task-retried", exception="GatewayUnavailable('x')").gateway_outages
+        assert again.since == outage.since, "a task without messages had succeeded"

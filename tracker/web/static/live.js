@@ -2,9 +2,10 @@
 "use strict";
 
 const numberFormat = new Intl.NumberFormat("en-US");
-const dateTimeFormat = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
+const dateTimeFormat = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium", hourCycle: "h23" });
 const CHART_REFRESH_MS = 5000; // the server renders charts no more often
 const RECONNECT_DELAY_MS = 3000;
+const PAGE_REFRESH_MS = 3000;
 const SILENCE_TIMEOUT_MS = 20000; // the server sends at least a comment every 15 s
 
 function selectAll(selector, within = document) {
@@ -41,6 +42,16 @@ function showFreshness(readAt, error) {
   if (readAt) {
     for (const element of selectAll("[data-read-at]")) element.replaceChildren(makeTime(readAt));
   }
+}
+
+let shownHealth = "";
+
+function showHealth(html) {
+  if (html === shownHealth) return; // a reader of the screen hears changes only
+  shownHealth = html;
+  const strip = document.getElementById("health");
+  strip.innerHTML = html;
+  showLocalTimes(strip);
 }
 
 function showProgress(within, audience, settled) {
@@ -124,8 +135,9 @@ function listen(address) {
     if (update === null) return; // the next snapshot includes this campaign
     lastReadAt = update.at;
     showFreshness(update.at, update.trouble && `Database unavailable: ${update.trouble}.`);
+    showHealth(update.health);
     if (update.counts) showCampaign(update);
-    else showOverview(update);
+    else if (update.campaigns) showOverview(update);
   };
   source.onerror = () => {
     showDisconnected();
@@ -146,8 +158,25 @@ async function refreshCharts(container) {
   }
 }
 
+// Replaces the content of a page by that of the server, unless somebody is at work in it.
+async function refreshPage() {
+  const main = document.getElementById("main");
+  const isInUse = main.contains(document.activeElement) && document.activeElement !== main;
+  if (document.hidden || isInUse || main.querySelector("details[open]") || String(getSelection())) return;
+  try {
+    const response = await fetch(location.href);
+    if (!response.ok) return; // the numbers stay; the banner says as of when they are
+    const page = new DOMParser().parseFromString(await response.text(), "text/html");
+    main.innerHTML = page.getElementById("main").innerHTML;
+    showLocalTimes(main);
+  } catch {
+    // The event stream reports that the server is unavailable.
+  }
+}
+
 showLocalTimes();
-const { events, reload } = document.body.dataset;
+const { events, reload, refresh } = document.body.dataset;
+if (refresh !== undefined) setInterval(refreshPage, PAGE_REFRESH_MS);
 if (events) listen(events);
 if (reload !== undefined) setTimeout(() => location.reload(), RECONNECT_DELAY_MS);
 const charts = document.getElementById("charts");
