@@ -199,7 +199,7 @@ def test_workers_are_not_silent_because_the_broker_was() -> None:
 def test_tasks_tell_which_gateways_are_unavailable() -> None:
     with Celery("listening", broker="memory://", set_as_current=False) as app:
         listener = WorkerListener(app)
-        kwargs = format_task_arguments(7, "spring", 0)
+        kwargs = format_task_arguments(7, 1, "spring", 0)
 
         def send(kind: str, **fields: object) -> WorkerActivity:
             listener._handle_event(make_event(kind, time.time()) | fields)
