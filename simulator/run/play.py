@@ -18,7 +18,14 @@ from tracker.clock import to_real_seconds
 IDLE_SLEEP_SECONDS = 0.02
 """Pause when no message is due."""
 
-PROGRESS_INTERVAL_SECONDS = 0.1
+MIN_PROGRESS_INTERVAL_SECONDS = 0.1
+
+MAX_PROGRESS_INTERVAL_SECONDS = 0.5
+"""Longest time between two reads of the progress: the end of a run may be noticed so late."""
+
+PROGRESS_INTERVAL_SHARE = 0.05
+"""Time between two reads of the progress, as a share of the run's duration so far. So a short run
+isn't prolonged noticeably, and a long one is read twice a second."""
 
 ABORT_CHECK_INTERVAL_SECONDS = 1.0
 
@@ -30,7 +37,7 @@ class RunPlayer:
     """A player of a run that has started.
 
     Args:
-        observers: called when the run starts, several times a second, and when it ends.
+        observers: called when the run starts, at each read of the progress, and when it ends.
         is_shutdown_requested: once it returns True, no more messages are queued.
     """
 
@@ -85,8 +92,8 @@ class RunPlayer:
 
     def _send_until_settled(self) -> Threshold | None:
         """Return the threshold that stopped the run, or None when all messages have settled."""
-        progress_timer = _PollTimer(PROGRESS_INTERVAL_SECONDS)
-        abort_timer = _PollTimer(ABORT_CHECK_INTERVAL_SECONDS)
+        began = time.monotonic()
+        progress_timer, abort_timer = _PollTimer(), _PollTimer()
         while True:
             if self._state is RunState.FINISHED and self._is_shutdown_requested():
                 self._stop_sending()
@@ -95,12 +102,12 @@ class RunPlayer:
             if progress_timer.is_due():
                 if self._check_progress():
                     return None
-                progress_timer.restart()
+                progress_timer.restart(progress_interval(time.monotonic() - began))
             if self._abort_check and abort_timer.is_due():
                 threshold = retry_transient(self._find_unreachable_threshold)
                 if threshold is not None:
                     return self._abort(threshold)
-                abort_timer.restart()
+                abort_timer.restart(ABORT_CHECK_INTERVAL_SECONDS)
             if not sent:
                 time.sleep(IDLE_SLEEP_SECONDS)
 
@@ -150,11 +157,16 @@ class RunPlayer:
             return self._abort_check.find_unreachable_threshold(connection, self._watch.reports)
 
 
+def progress_interval(elapsed: float) -> float:
+    """Return the seconds between two reads of the progress, `elapsed` seconds after the first."""
+    interval = max(MIN_PROGRESS_INTERVAL_SECONDS, PROGRESS_INTERVAL_SHARE * elapsed)
+    return min(interval, MAX_PROGRESS_INTERVAL_SECONDS)
+
+
 class _PollTimer:
     """A timer of a check: it is due after an interval, or later if the check itself takes long."""
 
-    def __init__(self, interval: float) -> None:
-        self._interval = interval
+    def __init__(self) -> None:
         self._started_at = self._due_at = time.monotonic()
 
     def is_due(self) -> bool:
@@ -162,7 +174,7 @@ class _PollTimer:
         self._started_at = time.monotonic()
         return self._started_at >= self._due_at
 
-    def restart(self) -> None:
+    def restart(self, interval: float) -> None:
         """Schedule the next check; the current one has just finished."""
         now = time.monotonic()
-        self._due_at = now + max(self._interval, MIN_PAUSE_FACTOR * (now - self._started_at))
+        self._due_at = now + max(interval, MIN_PAUSE_FACTOR * (now - self._started_at))

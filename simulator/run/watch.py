@@ -25,8 +25,8 @@ STALLED_AFTER_SECONDS = 20.0
 MAX_CHECK_INTERVAL_SECONDS = 5.0
 """Seconds between two checks that count at most, however long the time between them was.
 
-The checks are 0.1 s apart. A longer time means that the machine was suspended, or that a database
-or broker was unavailable, and workers had no chance to make progress.
+The checks are half a second apart, or less. A longer time means that the machine was suspended, or
+that a database or broker was unavailable, and workers had no chance to make progress.
 """
 
 

@@ -80,7 +80,7 @@ class RunObserver:
         """Prepare: the run's clock has started, and no message is sent yet."""
 
     def ticked(self, snapshot: RunSnapshot) -> None:
-        """Use a new snapshot of the run; called several times a second."""
+        """Use a new snapshot of the run; called twice a second, more often at first."""
 
     def ended(self) -> None:
         """Clean up: the run has ended, normally or by an error."""
