@@ -133,6 +133,8 @@ INCIDENTS = {
     "worker of upkeep": Incident(
         alert="SendtraceQueueWithoutWorker", values={SERVED[-1]: 0, SWEEP: 600}
     ),
+    "beat": Incident(alert="SendtraceBeatDead", values={SWEEP: 600}),
+    "beat, never started": Incident(alert="SendtraceBeatDead", values={SWEEP: None}),
     "disk": Incident(alert="SendtraceDiskLow", values={DISK: 5e8}),
     "gateway": Incident(alert="SendtraceGatewayUnavailable", rates={UNAVAILABLE: 1}),
     "stalled": Incident(alert="SendtraceBatchesStalled", values={STALLED: 3}),

@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -62,6 +63,7 @@ ACTIVITY = WorkerActivity(
 MONITORING = {
     "read_worker_activity": lambda: ACTIVITY,
     "read_queue_depths": lambda: {"gateway": QueueDepth(3, 2)},
+    "read_sweep_age": lambda: 100.0,
 }
 
 Samples = dict[str, dict[frozenset[tuple[str, str]], float]]
@@ -179,6 +181,9 @@ def test_queues_workers_and_stalled_batches_have_metrics(client: TestClient) -> 
     samples = read_metrics(client)
     assert value_of(samples, "database_up") == 1
     assert value_of(samples, "broker_up") == 1
+    age = time.time() - (value_of(samples, "sweep_timestamp_seconds") or 0)
+    assert 100 <= age < 130
+    assert (value_of(samples, "disk_free_bytes") or 0) > 0
     assert value_of(samples, "queue_tasks", queue="gateway", state="ready") == 3
     assert value_of(samples, "queue_tasks", queue="gateway", state="unacked") == 2
     assert value_of(samples, "batches_standing_still", campaign="spring") == 1

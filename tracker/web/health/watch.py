@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 
@@ -82,6 +82,20 @@ class HealthWatch:
         if finding is None or finding.error is not None or finding.value is None:
             return None
         return finding.value.depths
+
+    @property
+    def disks(self) -> Sequence[DiskSpace]:
+        """The disks as they were last seen; none before that."""
+        return self._disk_probe.finding.value or ()
+
+    @property
+    def last_sweep_at(self) -> datetime | None:
+        """The time at which the last sweep began, as the broker last told; None if unknown."""
+        finding = self._broker_finding
+        if finding is None or finding.value is None or finding.value_at is None:
+            return None
+        age = finding.value.sweep_age
+        return None if age is None else finding.value_at - timedelta(seconds=age)
 
     @property
     def depths_read_at(self) -> datetime | None:

@@ -138,10 +138,15 @@ class Metric(Enum):
     )
     DISK_FREE = (
         "disk_free_bytes",
-        "Free bytes of the disk that has the state folder.",
+        "Free bytes of a disk that has the state folder or the SQLite database.",
         ("path",),
     )
-    DATABASE_UP = ("database_up", "1 if the database answered the last query, else 0.")
+    DISK_SIZE = "disk_size_bytes", "Bytes of such a disk in all.", ("path",)
+    LAST_SWEEP = (
+        "sweep_timestamp_seconds",
+        "Time at which beat's last sweep began; absent if none did for a day.",
+    )
+    DATABASE_UP = ("database_up", "1 if the database can be read and written, else 0.")
     BROKER_UP = ("broker_up", "1 if the broker answered the last query, else 0.")
     LAST_READ = ("read_timestamp_seconds", "Time at which the database was last read.")
 

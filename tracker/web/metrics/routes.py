@@ -3,10 +3,8 @@
 A scrape makes no query: its numbers are as old as the snapshot.
 """
 
-import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 
 from fastapi import APIRouter
 from prometheus_client import CollectorRegistry, generate_latest
@@ -19,6 +17,8 @@ from tracker.monitoring import QueueDepth, WorkerActivity
 from tracker.queries.report import REPORTED_ENGAGEMENTS, Report
 from tracker.status import Reason, Status
 from tracker.web.context import Context, WebContext
+from tracker.web.health.judge import Condition, Part
+from tracker.web.health.watch import HealthWatch
 from tracker.web.live import Snapshot
 from tracker.web.metrics.catalog import MAX_METRIC_DAYS, Metric, MetricFamily
 from tracker.web.metrics.counters import collect_counters
@@ -44,10 +44,10 @@ class _SnapshotCollector(Collector):
 
     def collect(self) -> Iterator[MetricFamily]:
         snapshot, monitoring = self._context.live.snapshot, self._context.monitoring
-        yield Metric.DATABASE_UP.make_value(snapshot.database_error is None)
+        yield Metric.DATABASE_UP.make_value(_is_database_up(snapshot))
         if snapshot.at is not None:
             yield Metric.LAST_READ.make_value(snapshot.at.timestamp())
-        yield _make_disk_metric(self._context.settings.home)
+        yield from _collect_health(self._context.health_watch)
         reports = list(snapshot.reports.values())
         yield from _collect_messages(reports)
         yield from _collect_days(reports)
@@ -61,10 +61,20 @@ class _SnapshotCollector(Collector):
             yield from _collect_workers(monitoring.read_worker_activity(), monitoring.queues)
 
 
-def _make_disk_metric(home: Path) -> MetricFamily:
-    free = Metric.DISK_FREE.make_gauge()
-    free.add_metric([str(home)], shutil.disk_usage(home).free)
-    return free
+def _is_database_up(snapshot: Snapshot) -> bool:
+    health = snapshot.health and snapshot.health.parts[Part.DATABASE]
+    is_down = health is not None and health.condition is Condition.DOWN
+    return snapshot.database_error is None and not is_down
+
+
+def _collect_health(watch: HealthWatch) -> Iterator[MetricFamily]:
+    free, size = Metric.DISK_FREE.make_gauge(), Metric.DISK_SIZE.make_gauge()
+    for disk in watch.disks:
+        free.add_metric([disk.path], disk.free)
+        size.add_metric([disk.path], disk.total)
+    yield from (free, size)
+    if watch.last_sweep_at is not None:
+        yield Metric.LAST_SWEEP.make_value(watch.last_sweep_at.timestamp())
 
 
 def _collect_messages(reports: Sequence[Report]) -> Iterator[MetricFamily]:
