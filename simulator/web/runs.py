@@ -11,7 +11,7 @@ from simulator.results.archive.comparison import RunComparison, compare_runs
 from simulator.results.archive.run_list import list_runs, make_run_row
 from simulator.results.archive.store import load_repeated_results, load_result_page, load_summary
 from tracker.clock import to_datetime
-from tracker.web.context import Context, WebSection
+from tracker.web.context import Context, WebContext, WebSection
 from tracker.web.security import SELF_CONTAINED_PAGE_HEADERS
 
 MAX_LISTED_RUNS = 200
@@ -43,7 +43,7 @@ def show_comparison(context: Context, before: str = "", after: str = "") -> Resp
         return RedirectResponse("/runs")
     with context.database.read() as connection:
         comparison = _compare_runs(connection, int(before), int(after))
-    return HTMLResponse(render_comparison_page(comparison), headers=SELF_CONTAINED_PAGE_HEADERS)
+    return _add_navigation(context, render_comparison_page(comparison))
 
 
 @router.get("/runs/{run:int}", include_in_schema=False)
@@ -51,7 +51,7 @@ def show_result(run: int, context: Context) -> HTMLResponse:
     """Show the result page of a run."""
     with context.database.read() as connection:
         page = load_result_page(connection, run, context.settings.home)
-    return HTMLResponse(page, headers=SELF_CONTAINED_PAGE_HEADERS)
+    return _add_navigation(context, page)
 
 
 @router.get("/api/runs", summary="The runs", tags=["runs"], operation_id="runs_json_api_runs_get")
@@ -90,6 +90,13 @@ def get_comparison(before: RunNumber, after: RunNumber, context: Context) -> dic
     """Return a run comparison, as `sendtrace compare --format json` prints it."""
     with context.database.read() as connection:
         return _compare_runs(connection, before, after).as_json()
+
+
+def _add_navigation(context: WebContext, page: str) -> HTMLResponse:
+    """Return a self-contained page with the navigation of the other pages at its top."""
+    navigation = context.render_template("web/navigation.html", current_page=RUNS_SECTION.path)
+    served = page.replace("<body>", f"<body>\n{navigation}", 1)
+    return HTMLResponse(served, headers=SELF_CONTAINED_PAGE_HEADERS)
 
 
 def _compare_runs(connection: Connection, before: int, after: int) -> RunComparison:

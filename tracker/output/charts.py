@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from math import ceil, floor, inf, log10
 from typing import Any
 
@@ -23,6 +24,9 @@ from tracker.output.series import (
 
 MAX_CHART_POINTS, MAX_TABLE_ROWS = 300, 60
 """Rows of a series above which its chart, and its table, have the highest value of each bucket."""
+
+CLOCK_TICK_SECONDS = (1, 5, 10, 30, 60, 120, 300, 600)
+MAX_CLOCK_TICKS = 6
 
 TOTAL_LABEL_HEADROOM = 1.15
 """Length of a bar chart's axis, in longest bars; the rest is room for the totals."""
@@ -65,6 +69,31 @@ class Chart:
     svg: Markup | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class ClockAxis:
+    """An axis of the time of day; `x` is then in seconds of local time since 1970.
+
+    Attributes:
+        begin: the left end of the axis.
+        end: the right end.
+        step: "step-before" if a value holds for the time before it, "step-after" for that after it.
+    """
+
+    begin: float
+    end: float
+    step: str
+
+    @property
+    def tick_seconds(self) -> int:
+        """The seconds between two ticks."""
+        length = self.end - self.begin
+        return next((step for step in CLOCK_TICK_SECONDS if length / step <= MAX_CLOCK_TICKS), 3600)
+
+    def format(self, x: Column) -> list[str]:
+        """Return times as HH:MM:SS, 24 hours a day."""
+        return [f"{datetime.fromtimestamp(at, UTC):%H:%M:%S}" for at in x.tolist()]
+
+
 def draw_charts(
     charts: Sequence[Chart],
     draw_svgs: Callable[[Sequence[svg.Drawing]], Sequence[Markup]] = svg.draw_svgs,
@@ -83,13 +112,16 @@ def line_chart(
     *,
     empty_reason: str,
     y_limit: float = inf,
+    clock: ClockAxis | None = None,
 ) -> Chart:
     """Return a chart with a line for each series, on a scale that starts at zero.
 
     NaN interrupts a line, and values above `y_limit` are cut off. The values of `x` ascend.
-    `empty_reason` is the text of a chart that has no line.
+    `empty_reason` is the text of a chart that has no line. With a clock, each value holds for a
+    time, and is drawn as a step.
     """
-    table = _make_data_table(x_title, x, series)
+    format_x = format_column if clock is None else clock.format
+    table = _make_data_table(x_title, x, series, format_x)
     if not max_value(series):
         return Chart(title, None, (), table, empty_reason)
     x, series = downsample(x, series, MAX_CHART_POINTS)
@@ -97,14 +129,18 @@ def line_chart(
     top = min(max_value(series), y_limit)
     ticks = {"tickMinStep": 1} if has_only_integers(series) else {}
     encoding = {
-        "x": _linear_encoding("x", x_title, float(x[0]), float(x[-1] if len(x) > 1 else x[0] + 1))
-        | {"axis": {"tickMinStep": 1} if has_only_integers({x_title: x}) else {}},
+        "x": _time_encoding(x_title, x) if clock is None else _clock_encoding(x_title, clock),
         "y": _linear_encoding("y", y_title, 0, top, nice=True) | {"axis": ticks},
         "color": _series_encoding([style.colour for style in styles]),
     }
     lines = {
         "data": {"values": _to_records(x.tolist(), series)},
-        "mark": {"type": "line", "strokeWidth": 1.8, "strokeJoin": "round"},
+        "mark": {
+            "type": "line",
+            "strokeWidth": 1.8,
+            "strokeJoin": "round",
+            "interpolate": "linear" if clock is None else clock.step,
+        },
         "encoding": encoding
         | {"strokeDash": _series_encoding([list(style.dashes) for style in styles])},
     }
@@ -123,6 +159,23 @@ def line_chart(
     drawing = svg.Drawing(spec, f"{title}: {y_title}, over {x_title}")
     keys = _make_legend(series, svg.line_swatches)
     return Chart(title, drawing, keys, table, empty_reason, _clipping_note(series, y_limit))
+
+
+def _time_encoding(title: str, x: Column) -> dict[str, Any]:
+    last = float(x[-1] if len(x) > 1 else x[0] + 1)
+    ticks = {"tickMinStep": 1} if has_only_integers({title: x}) else {}
+    return _linear_encoding("x", title, float(x[0]), last) | {"axis": ticks}
+
+
+def _clock_encoding(title: str, clock: ClockAxis) -> dict[str, Any]:
+    """Return an axis of local time whose ticks are at full minutes or seconds."""
+    pattern = "%H:%M:%S" if clock.tick_seconds < 60 else "%H:%M"
+    ticks = np.arange(ceil(clock.begin / clock.tick_seconds), clock.end / clock.tick_seconds)
+    axis = {
+        "values": (ticks * clock.tick_seconds).tolist(),
+        "labelExpr": f"utcFormat(datum.value * 1000, '{pattern}')",
+    }
+    return _linear_encoding("x", title, clock.begin, clock.end) | {"axis": axis}
 
 
 def _clipping_note(series: Series, y_limit: float) -> str:
@@ -276,13 +329,18 @@ def _to_records(x: Sequence[object], series: Series) -> list[dict[str, Any]]:
     ]
 
 
-def _make_data_table(heading: str, x: Column | Sequence[str], series: Series) -> Table:
+def _make_data_table(
+    heading: str,
+    x: Column | Sequence[str],
+    series: Series,
+    format_x: Callable[[Column], Sequence[str]] = format_column,
+) -> Table:
     note = ""
     if isinstance(x, np.ndarray):
         bucket_size = rows_per_bucket(len(x), MAX_TABLE_ROWS)
         if bucket_size > 1:
             note = f"Each row has the highest of {bucket_size} values in succession."
         x, series = downsample(x, series, MAX_TABLE_ROWS)
-        x = format_column(x)
+        x = format_x(x)
     rows = zip(x, *map(format_column, series.values()), strict=True)
     return Table((heading, *series), tuple(rows), note)

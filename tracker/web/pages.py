@@ -1,6 +1,8 @@
 """The pages of the live page."""
 
+from contextlib import suppress
 from typing import Annotated
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from fastapi import APIRouter, Query, Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
@@ -65,9 +67,15 @@ def show_campaign(campaign_id: int, context: Context) -> HTMLResponse:
 
 
 @router.get("/campaigns/{campaign_id:int}/charts")
-def show_charts(campaign_id: int, context: Context) -> HTMLResponse:
-    """Return the charts of a campaign, which its page loads and refreshes."""
+def show_charts(campaign_id: int, context: Context, zone: str = "") -> HTMLResponse:
+    """Return the charts of a campaign, which its page loads and refreshes.
+
+    Their clock is in the viewer's `zone`; if that is unknown here, in that of the settings.
+    """
     report = context.load_report(campaign_id)
+    viewer_zone = context.settings.zone
+    with suppress(ZoneInfoNotFoundError, ValueError, OSError):
+        viewer_zone = ZoneInfo(zone)
 
     def render() -> str:
         charts = make_live_charts(
@@ -75,10 +83,11 @@ def show_charts(campaign_id: int, context: Context) -> HTMLResponse:
             tuple(context.live.queue_history),
             report,
             context.settings.zone,
+            viewer_zone,
         )
         return context.render_template("web/charts.html", charts=charts)
 
-    return HTMLResponse(context.chart_cache.get(campaign_id, render))
+    return HTMLResponse(context.chart_cache.get(campaign_id, viewer_zone.key, render))
 
 
 @router.get("/campaigns/{campaign_id:int}/messages")

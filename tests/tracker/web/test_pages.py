@@ -545,3 +545,24 @@ def test_an_address_within_a_value_is_masked() -> None:
         "customer.email": "a•••@example.com",
         "requires": ("coupon",),
     }
+
+
+@pytest.mark.parametrize(
+    ("path", "current"),
+    [
+        ("/", "Campaigns"),
+        ("/campaigns/{}", "Campaigns"),
+        ("/campaigns/{}/messages", "Campaigns"),
+        ("/campaigns/{}/messages/7", "Campaigns"),
+        ("/operations", "Operations"),
+        ("/runs", "Runs"),
+        ("/api", "API"),
+    ],
+)
+def test_the_navigation_marks_the_current_page(
+    batch: Batch, client: TestClient, path: str, current: str
+) -> None:
+    page = client.get(path.format(batch.campaign.id)).text
+    assert '<a class="product" href="/">sendtrace</a>' in page
+    assert re.findall(r'aria-current="page">(.*?)</a>', page) == [current]
+    assert 'id="health"' in page

@@ -151,7 +151,8 @@ function listen(address) {
 async function refreshCharts(container) {
   if (document.hidden || container.querySelector("details[open]")) return;
   try {
-    const response = await fetch(container.dataset.charts);
+    const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
+    const response = await fetch(`${container.dataset.charts}?zone=${encodeURIComponent(zone)}`);
     if (response.ok) container.innerHTML = await response.text();
   } catch {
     // The event stream reports that the server is unavailable.
