@@ -8,9 +8,9 @@ from tracker.clock import Instant
 from tracker.queries.retries import retry_due_time
 from tracker.record.arrivals import read_latest_arrival
 from tracker.record.catalog import Campaign
-from tracker.record.predicates import is_of_message_in
+from tracker.record.predicates import is_of_batch, is_of_message_in
 from tracker.status import Status
-from tracker.store.schema.messages import messages
+from tracker.store.schema.messages import messages, tallies
 from workers.gateways.throttle import Throttle
 from workers.steps.context import StepContext
 
@@ -51,13 +51,18 @@ def find_waiting(context: StepContext, throttle: Throttle) -> WaitingMessages:
             is_waiting = sa.or_(is_new, is_due_again)
             waiting = connection.scalar(sa.select(count).where(is_in_batch, is_waiting))
             return WaitingMessages(waiting or 0, None, is_waiting)
-        new = connection.scalar(sa.select(count).where(is_in_batch, is_new))
+        # A batch that has no turn yet asks in vain, so its messages aren't read only to count them.
+        new = connection.scalar(
+            sa.select(sa.func.sum(tallies.c.messages)).where(
+                is_of_batch(tallies, context.batch), tallies.c.status == Status.ABOUT_TO_BE_SENT
+            )
+        )
         if new:
             numbers = range(context.batch.first, context.batch.last + 1)
             ready_at = read_latest_arrival(
                 connection, campaign.id, Status.ABOUT_TO_BE_SENT, 0, numbers
             )
-            return WaitingMessages(new, ready_at, is_new)
+            return WaitingMessages(int(new), ready_at, is_new)
         due_at = retry_due_time(campaign)
         first = (
             sa.select(due_at.label("due_at"), count.over().label("messages"))
