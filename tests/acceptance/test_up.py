@@ -4,6 +4,7 @@ import base64
 import json
 import signal
 import socket
+import subprocess
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
@@ -15,6 +16,8 @@ import psutil
 import pytest
 
 from simulator.schema import open_database
+from simulator.stack.announcement import find_stack
+from simulator.web.commands import make_commands
 from tests.support.schedules import prepare_run
 from tests.support.shell import (
     FOREIGN_SETTINGS,
@@ -148,6 +151,54 @@ def test_flower_shows_a_run_on_the_stack(stack: Stack) -> None:
     flower.terminate()
     is_restored = lambda: (stack.ask_flower("/api/tasks") or {}).keys() >= tasks.keys()  # noqa: E731
     wait_until(is_restored, "Flower is restarted and has the earlier tasks")
+
+
+def test_the_commands_of_the_pages_work_in_any_shell(stack: Stack) -> None:
+    """They run in the folder of another project, in a shell without settings."""
+    address = find_stack(stack.shell.home)
+    assert address is not None
+    settings = load_settings(
+        home=stack.shell.home, broker_url=address.broker, database_url=address.database
+    )
+    commands = make_commands(settings)
+    assert commands.hidden_variables == []
+    environment = {"PATH": "/usr/bin:/bin", "TMPDIR": str(stack.shell.scratch)}
+
+    def run(command: str) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            ["/bin/sh", "-c", command],
+            cwd=stack.shell.folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=LIMIT_SECONDS,
+            check=False,
+        )
+
+    for command in (
+        commands.recover,
+        commands.verify,
+        commands.requeue(1, 0, Step.DELIVER),
+    ):
+        ended = run(command)
+        assert ended.returncode == 0, command + ended.stderr
+    ended = run(commands.resume(1))
+    assert ended.returncode == 2, "the run has finished: " + ended.stderr
+    assert "run 1" in ended.stderr
+    worker = subprocess.Popen(
+        ["/bin/sh", "-c", f"exec env {commands.start_worker('gateway')}"],
+        cwd=stack.shell.folder,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        wait_until(lambda: "extra-gateway@" in stack.read_page("/operations"), "it is online")
+    finally:
+        worker.terminate()
+        worker.wait(LIMIT_SECONDS)
+    health = json.loads(stack.read_page("/health"))
+    assert health["parts"]["beat"]["status"] == "ok", "sweeps are noticed"
 
 
 def test_the_sweep_queues_batches_that_never_reached_the_broker(stack: Stack) -> None:
