@@ -13,7 +13,7 @@ from tracker.errors import SendtraceError, UsageError
 from workers.celery_app import make_celery_app
 from workers.checks.base import all_checks
 from workers.plugins import import_own_plugins
-from workers.upkeep import task_logs
+from workers.upkeep import task_logs, tracing
 from workers.upkeep.broker_url import make_client_url
 
 app = make_celery_app("sendtrace", include=["workers.tasks"], set_as_current=True)
@@ -27,6 +27,7 @@ def exit_if_misconfigured(conf: Any = None, **_: object) -> None:
     with exiting_on_error():
         check_configuration(conf)
         all_checks()
+        tracing.connect()
 
 
 @celeryd_init.connect  # type: ignore[untyped-decorator]

@@ -36,6 +36,10 @@ def task_name(step: Step) -> str:
     return f"{TASK_PREFIX}{step}"
 
 
+TASK_NAMES = frozenset(map(task_name, QUEUE_BY_STEP))
+"""The names of the tasks that run steps."""
+
+
 def format_task_arguments(campaign: int, batch: int, name: str, run: int) -> str:
     """Return a task's arguments as Flower shows and finds them: `kwargs:name=diwali-email`.
 

@@ -8,6 +8,7 @@ from uuid import uuid4
 
 from celery import Celery
 from celery.app.trace import build_tracer
+from celery.signals import before_task_publish
 
 from tracker.record.catalog import Batch, Campaign
 from tracker.status import Step
@@ -73,7 +74,10 @@ class TaskLoop:
     ) -> None:
         """Stand in for `Celery.send_task`."""
         assert not args, "tasks take keyword arguments only"
+        headers: dict[str, Any] = {}
+        before_task_publish.send(sender=name, headers=headers)
         request = {
+            **headers,
             "id": options.get("task_id") or str(uuid4()),
             "chain": json.loads(json.dumps(options.get("chain") or [])),
             "retries": options.get("retries") or 0,
