@@ -1,5 +1,8 @@
 """Access to the live page: tokens, other sites, host names and security headers."""
 
+import logging
+import re
+
 import pytest
 from fastapi.testclient import TestClient
 from pydantic import SecretStr
@@ -76,3 +79,29 @@ def test_every_response_has_the_security_headers(
     assert "default-src 'none'" in headers["Content-Security-Policy"]
     assert "unsafe" not in headers["Content-Security-Policy"]
     assert headers["X-Content-Type-Options"] == "nosniff"
+
+
+def test_requests_and_wrong_tokens_are_logged_without_what_is_secret(
+    database: Database, settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    with (
+        caplog.at_level(logging.INFO, "tracker.web.security"),
+        live_page_client(database, settings, token=SecretStr(TOKEN)) as client,
+    ):
+        wrong = {"Authorization": "Bearer wrong-and-secret"}
+        client.get("/api/campaigns", params={"customer": "a@example.com"}, headers=wrong)
+        client.get("/api/campaigns")
+        client.get("/metrics", headers={"Authorization": f"Bearer {TOKEN}"})
+    lines = [
+        (record.levelname, re.sub(r" seconds=\S+", "", record.getMessage()))
+        for record in caplog.records
+        if record.name == "tracker.web.security"
+    ]
+    refused = "request: method=GET path=/api/campaigns status=401 client=testclient"
+    assert lines == [
+        ("WARNING", "token refused: reason=wrong path=/api/campaigns client=testclient"),
+        ("INFO", refused),
+        ("INFO", "token refused: reason=missing path=/api/campaigns client=testclient"),
+        ("INFO", refused),
+        ("INFO", "request: method=GET path=/metrics status=200 client=testclient"),
+    ]
