@@ -4,6 +4,8 @@ The domain is reserved (RFC 2606). The Australian regulator reserves the mobile 
 fiction (ACMA, "Phone numbers for use in TV shows, films and creative works").
 """
 
+import re
+from collections.abc import Iterator, Sequence
 from enum import IntEnum
 from types import MappingProxyType
 
@@ -78,6 +80,33 @@ def find_forced_outcome(channel: Channel, recipient: str) -> ForcedOutcome | Non
     if domain.lower() != FORCED_OUTCOME_DOMAIN:
         return None
     return _OUTCOME_BY_LOCAL_PART.get(local_part.partition("+")[0].lower())
+
+
+_FORCES_NOTHING = re.compile(
+    r"^[A-Za-z0-9_+-]{1,20}(?:\.[A-Za-z0-9_+-]{1,20}){0,2}"
+    rf"@(?!{re.escape(FORCED_OUTCOME_DOMAIN)}$)(?:[a-z0-9]{{1,40}}\.){{1,3}}[a-z]{{1,40}}$",
+    re.MULTILINE,
+)
+"""Lines with common email addresses, which force nothing. Others may force nothing, too."""
+
+
+def find_forced_outcomes(
+    channel: Channel, recipients: Sequence[str]
+) -> Iterator[tuple[int, ForcedOutcome]]:
+    """Yield the position of each recipient who forces an outcome, and the outcome.
+
+    Most email addresses are recognized together, which takes a fraction of the time.
+    """
+    lines = recipients
+    if channel is Channel.EMAIL:
+        lines = _FORCES_NOTHING.sub("", "\n".join(recipients)).split("\n")
+        if len(lines) != len(recipients):
+            lines = recipients  # an address contains a line break
+    for position, recipient in enumerate(recipients):
+        if lines[position] == recipient:
+            outcome = find_forced_outcome(channel, recipient)
+            if outcome is not None:
+                yield position, outcome
 
 
 def find_email_key(email: str | None) -> str | None:

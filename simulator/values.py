@@ -21,8 +21,8 @@ from pydantic import (
     WithJsonSchema,
 )
 
+from tracker.bounces import MAX_BOUNCE_LIMIT
 from tracker.clock import to_microseconds
-from tracker.record.receipts import MAX_BOUNCE_LIMIT
 from tracker.store.schema.integers import MAX_INTEGER
 from tracker.text import MAX_TITLE_LENGTH, validate_title
 

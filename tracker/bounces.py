@@ -10,6 +10,9 @@ from enum import IntEnum
 from types import MappingProxyType
 from typing import Self
 
+MAX_BOUNCE_LIMIT = 1_000
+"""Most bounces that an organization's limit may allow."""
+
 
 class BounceCause(IntEnum):
     """The cause of a bounce. The database stores the codes, which never change their meaning."""

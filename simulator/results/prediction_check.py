@@ -16,7 +16,7 @@ from simulator.oracle.outcomes import PredictedOutcomes
 from simulator.setup.run import RunCampaign
 from simulator.world import ledger
 from simulator.world.behaviour import SIMULATED_GATEWAY_KIND
-from tracker.record import receipts
+from tracker.queries.acceptances import count_refused_receipts
 from tracker.status import (
     FINAL_STATUSES,
     OPT_OUTS,
@@ -277,7 +277,7 @@ def _count_observed_anomalies(
     connection: Connection, campaign_id: int, lost: int
 ) -> GatewayAnomalies:
     """Count the anomalies that the record and the gateway's ledger have of a campaign."""
-    refused = receipts.count_refused_receipts(connection, [campaign_id])[campaign_id]
+    refused = count_refused_receipts(connection, [campaign_id])[campaign_id]
     late = sa.select(sa.func.count()).where(
         transitions.c.campaign_id == campaign_id,
         transitions.c.status == Status.HARD_BOUNCED,

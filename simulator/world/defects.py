@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulator.draws import DrawPurpose, draw_uniforms
-from tracker.record.receipts import MAX_BOUNCE_LIMIT
+from tracker.bounces import MAX_BOUNCE_LIMIT
 from tracker.status import Channel, Reason
 from workers.services.base import ServiceName
 

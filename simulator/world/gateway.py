@@ -4,14 +4,14 @@ As a scenario says it, the gateway may also be unavailable or slow, reject messa
 and send faulty receipts.
 """
 
-from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.forced import ForcedOutcome, find_forced_outcome
+from simulator.forced import ForcedOutcome, find_forced_outcomes
 from simulator.schema import migrate_simulator_tables
 from simulator.values import ScenarioSection
 from simulator.world import ledger
@@ -37,11 +37,12 @@ from simulator.world.poison import REASON_BY_POISON, trigger_poison
 from tracker.clock import Instant, to_timedelta
 from tracker.record.catalog import Batch, Campaign
 from tracker.record.engagement import EngagementEvent
-from tracker.record.receipts import Receipt
+from tracker.record.receipts import Receipt, Receipts
 from tracker.status import Engagement, Status
 from tracker.store.database import Database
 from tracker.store.schema.messages import BOUNCED_STATUSES
 from workers.gateways.base import (
+    Acceptances,
     DeliveredMessages,
     GatewayUnavailable,
     PollResult,
@@ -92,69 +93,61 @@ class SimulatedGateway:
         self._raise_if_unavailable(campaign, now)
         plan = self._plan_submission(submission, now)
         result = ledger.record_acceptance(self._database, plan)
-        if submission.accept_at is None and not result.accepted_before and not result.rejected:
-            return SubmissionResult({now: submission.numbers})
-        accepted: defaultdict[Instant, list[int]] = defaultdict(list)
-        for number, at in zip(submission.numbers, plan.accepted_at.tolist(), strict=True):
-            if number not in result.rejected:
-                accepted[result.accepted_before.get(number, at)].append(number)
+        accepted = Acceptances(
+            submission.numbers, now if submission.accept_at is None else plan.accepted_at
+        )
+        if not result.accepted_before and not result.rejected:
+            return SubmissionResult(accepted)
+        instants = {
+            number: result.accepted_before.get(number, at)
+            for number, at in zip(submission.numbers, plan.accepted_at.tolist(), strict=True)
+            if number not in result.rejected
+        }
         delay = REJECTION_RETRY_DELAY / campaign.speed if result.rejected else timedelta()
-        return SubmissionResult(accepted, delay=delay)
+        return SubmissionResult(Acceptances([*instants], [*instants.values()]), delay=delay)
 
     def receipts(
         self, batch: Batch, awaited: Mapping[int, Sequence[int]], now: Instant
     ) -> PollResult[Receipt]:
         """Return the receipts of a batch that are due by `now`, faulty ones included."""
         self._raise_if_unavailable(batch.campaign, now)
-        receipts: list[Receipt] = []
+        parts: list[Collection[Receipt]] = []
         due_times: list[Instant | None] = []
         for attempt, numbers in awaited.items():
             due = ledger.read_due_receipts(self._database, batch.campaign.id, attempt, numbers, now)
-            receipts += (
-                Receipt(number, attempt, status, at) for number, status, at in due.receipts
-            )
+            parts.append(due.receipts)
             due_times.append(due.next_due)
         if self._settings.behaviour.receipts.has_faults:
             notices, next_due = ledger.read_notices(
                 self._database, batch.campaign.id, batch.first, batch.last, now
             )
-            receipts += (
-                Receipt(notice.number, notice.attempt, notice.status, notice.due_at, notice.copy)
-                for notice in notices
+            parts.append(
+                [Receipt(n.number, n.attempt, n.status, n.due_at, n.copy) for n in notices]
             )
             due_times.append(next_due)
         next_due = min((due_at for due_at in due_times if due_at is not None), default=None)
+        receipts = Receipts.of([], *parts)
         return PollResult(self._explain_bounces(batch.campaign, receipts), next_due)
 
-    def _explain_bounces(self, campaign: Campaign, receipts: Sequence[Receipt]) -> list[Receipt]:
+    def _explain_bounces(self, campaign: Campaign, receipts: Receipts) -> Receipts:
         """Return receipts, those of bounces with the cause."""
-        explained = list(receipts)
-        bounces: defaultdict[int, dict[int, Status]] = defaultdict(dict)
-        positions: list[int] = []
-        for position, receipt in enumerate(receipts):
-            if receipt.status in BOUNCED_STATUSES:
-                bounces[receipt.attempt][receipt.number] = Status(receipt.status)
-                positions.append(position)
-        settings = self._settings
-        explanations = {
-            attempt: explain_bounces(
-                settings.behaviour.bounces,
-                settings.seed,
+        is_bounce = np.isin(receipts.statuses, [*BOUNCED_STATUSES])
+        details = receipts.details.copy()
+        for attempt in np.unique(receipts.attempts[is_bounce]).tolist():
+            rows = np.flatnonzero(is_bounce & (receipts.attempts == attempt))
+            bounces = {receipt.number: Status(receipt.status) for receipt in receipts.select(rows)}
+            explanations = explain_bounces(
+                self._settings.behaviour.bounces,
+                self._settings.seed,
                 campaign.name,
                 campaign.channel,
                 attempt,
-                by_number,
+                bounces,
             )
-            for attempt, by_number in bounces.items()
-        }
-        malformed = self._find_malformed(campaign, [receipts[at].number for at in positions])
-        for position in positions:
-            receipt = explained[position]
-            detail = explanations[receipt.attempt][receipt.number]
-            if receipt.number in malformed:
-                detail = MALFORMED_EXPLANATION
-            explained[position] = receipt._replace(detail=detail)
-        return explained
+            malformed = self._find_malformed(campaign, [*bounces])
+            explanations |= dict.fromkeys(malformed, MALFORMED_EXPLANATION)
+            details[rows] = [explanations[number] for number in receipts.numbers[rows].tolist()]
+        return replace(receipts, details=details)
 
     def _find_malformed(self, campaign: Campaign, bounced: Sequence[int]) -> Collection[int]:
         """Return which bounced messages have a malformed address; only files have such ones."""
@@ -235,7 +228,7 @@ class SimulatedGateway:
             accepted_at=accepted_at,
             outcomes=responses.outcomes,
             due_at=np.where(responses.lost, ledger.NEVER_DUE, due_at),
-            rejections=rejections[positions].tolist(),
+            rejections=rejections[positions],
             notices=notices,
             forced_outcomes=forced_outcomes,
         )
@@ -280,12 +273,12 @@ class SimulatedGateway:
 def _find_forced_outcomes(submission: Submission) -> list[ledger.ForcedOutcomeRow]:
     """Return the outcomes that the recipients of a submission force; break on a poison."""
     rows = []
-    for number, recipient in zip(submission.numbers, submission.recipients, strict=True):
-        outcome = find_forced_outcome(submission.campaign.channel, recipient)
-        if outcome is not None and outcome in REASON_BY_POISON:
+    for position, outcome in find_forced_outcomes(
+        submission.campaign.channel, submission.recipients
+    ):
+        if outcome in REASON_BY_POISON:
             trigger_poison(outcome)
-        if outcome is not None:
-            rows.append(ledger.ForcedOutcomeRow(number, outcome))
+        rows.append(ledger.ForcedOutcomeRow(submission.numbers[position], outcome))
     return rows
 
 

@@ -18,6 +18,8 @@ from sqlalchemy.exc import IntegrityError
 
 from simulator.schema import acceptances, forced_outcomes, notices, refused_calls, rejections
 from tracker.clock import Instant
+from tracker.record.receipts import Receipts
+from tracker.store.arrays import read_columns
 from tracker.store.columns import Numbers, as_array
 from tracker.store.database import Database
 
@@ -62,7 +64,7 @@ class SubmissionPlan:
     accepted_at: NDArray[np.int64]
     outcomes: NDArray[np.int8]
     due_at: NDArray[np.int64]
-    rejections: Sequence[int]
+    rejections: NDArray[np.int64]
     notices: Sequence[Notice] = ()
     forced_outcomes: Sequence[ForcedOutcomeRow] = ()
 
@@ -179,7 +181,7 @@ def _record_rejections(
     accepted_before: Container[int],
 ) -> AbstractSet[int]:
     """Count one more rejection for the messages that are rejected for now, and return them."""
-    if not any(plan.rejections):
+    if not plan.rejections.any():
         return frozenset()
     rows = connection.execute(
         sa.select(rejections.c.number, rejections.c.times).where(
@@ -189,7 +191,7 @@ def _record_rejections(
     times_before = dict(rows.all())
     rejected = {
         number
-        for number, times in zip(plan.numbers, plan.rejections, strict=True)
+        for number, times in zip(plan.numbers, plan.rejections.tolist(), strict=True)
         if number not in accepted_before and times_before.get(number, 0) < times
     }
     if rejected:
@@ -219,11 +221,10 @@ class DueReceipts(NamedTuple):
     """Receipts that are due.
 
     Attributes:
-        receipts: (number, outcome, due_at) of each receipt.
         next_due: instant at which the next receipt is due; None for never.
     """
 
-    receipts: Sequence[tuple[int, int, Instant]]
+    receipts: Receipts
     next_due: Instant | None
 
 
@@ -236,20 +237,19 @@ def read_due_receipts(
         acceptances.c.attempt == attempt,
         database.in_list(acceptances.c.number, numbers),
     )
+    due = sa.select(acceptances.c.number, acceptances.c.outcome, acceptances.c.due_at).where(
+        *is_asked, acceptances.c.due_at <= now
+    )
     with database.read() as connection:
-        rows = connection.execute(
-            sa.select(acceptances.c.number, acceptances.c.outcome, acceptances.c.due_at).where(
-                *is_asked, acceptances.c.due_at <= now
-            )
-        ).all()
+        due_numbers, outcomes, due_at = read_columns(connection, due)
         next_due = None
-        if len(rows) < len(numbers):
+        if len(due_numbers) < len(numbers):
             next_due = connection.scalar(
                 sa.select(sa.func.min(acceptances.c.due_at)).where(
                     *is_asked, acceptances.c.due_at > now
                 )
             )
-    return DueReceipts([(number, outcome, due_at) for number, outcome, due_at in rows], next_due)
+    return DueReceipts(Receipts.of_outcomes(due_numbers, attempt, outcomes, due_at), next_due)
 
 
 def read_notices(

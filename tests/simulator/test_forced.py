@@ -4,12 +4,15 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from hypothesis import given
+from hypothesis import strategies as st
 
 from simulator.forced import (
     FORCED_OUTCOME_DOMAIN,
     OUTCOME_BY_MOBILE,
     ForcedOutcome,
     find_forced_outcome,
+    find_forced_outcomes,
 )
 from simulator.world.poison import REASON_BY_POISON
 from tests.support.inline_runs import assert_passed, build_campaign, build_scenario, run_scenario
@@ -69,6 +72,23 @@ def test_well_formed_addresses_force_nothing(address: str) -> None:
 )
 def test_malformed_addresses_bounce(address: str) -> None:
     assert find_forced_outcome(Channel.EMAIL, address) is ForcedOutcome.MALFORMED
+
+
+_NAMES = st.sampled_from([*(outcome.local_part for outcome in ForcedOutcome), "anna", "a.b+7"])
+_DOMAINS = st.sampled_from([FORCED_OUTCOME_DOMAIN, "Simulator.example", "shop.example", "a-b.in"])
+_ADDRESSES = st.one_of(
+    st.builds("{}@{}".format, _NAMES, _DOMAINS),
+    st.emails(),
+    st.text(alphabet="a.@+\n -1é" + "x" * 3, max_size=80),
+    st.builds("{}@{}".format, st.just("a" * 64), st.sampled_from(["b.in", "b" * 64 + ".in"])),
+)
+
+
+@given(recipients=st.lists(_ADDRESSES, max_size=8))
+def test_addresses_that_are_parsed_together_force_the_same(recipients: list[str]) -> None:
+    alone = [find_forced_outcome(Channel.EMAIL, recipient) for recipient in recipients]
+    together = dict(find_forced_outcomes(Channel.EMAIL, recipients))
+    assert [together.get(position) for position in range(len(recipients))] == alone
 
 
 @pytest.mark.parametrize("number", ["+447700900000", "anna"])

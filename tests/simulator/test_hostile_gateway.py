@@ -209,7 +209,7 @@ def test_accepted_messages_are_never_rejected(database: Database) -> None:
     now = batch.campaign.clock.now()
     first = gateway.submit(make_submission(batch, range(50)), now)
     again = gateway.submit(make_submission(batch, range(50)), now + 1)
-    assert set(first.accepted_by_instant(0)[now]) <= set(again.accepted_by_instant(0)[now])
+    assert set(first.acceptances(0).numbers) <= set(again.acceptances(0).numbers)
 
 
 def test_engagement_of_late_bounces_leaves_the_prediction_as_it_is(

@@ -1,4 +1,7 @@
-"""Find out whether a gateway has accepted messages recently."""
+"""Find out whether a gateway has accepted messages recently, and count refused receipts."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
@@ -11,9 +14,9 @@ from tracker.record.predicates import (
     is_same_batch,
     is_same_message,
 )
-from tracker.status import Status, Step
+from tracker.status import ReceiptVerdict, Status, Step
 from tracker.store.schema.catalog import batches, campaigns
-from tracker.store.schema.messages import BOUNCED_STATUSES, transitions
+from tracker.store.schema.messages import BOUNCED_STATUSES, refused_receipts, transitions
 from tracker.store.schema.work import steps
 
 
@@ -63,3 +66,20 @@ def has_accepted_since(connection: Connection, campaign: Campaign, since: Instan
         )
     )
     return connection.execute(query.limit(1)).first() is not None
+
+
+def count_refused_receipts(
+    connection: Connection, campaign_ids: Sequence[int]
+) -> Mapping[int, Counter[ReceiptVerdict]]:
+    """Return the number of refused receipts by campaign id and verdict."""
+    counts: dict[int, Counter[ReceiptVerdict]] = {
+        campaign_id: Counter() for campaign_id in campaign_ids
+    }
+    query = (
+        sa.select(refused_receipts.c.campaign_id, refused_receipts.c.verdict, sa.func.count())
+        .where(refused_receipts.c.campaign_id.in_(campaign_ids))
+        .group_by(refused_receipts.c.campaign_id, refused_receipts.c.verdict)
+    )
+    for campaign_id, verdict, count in connection.execute(query):
+        counts[campaign_id][ReceiptVerdict(verdict)] = count
+    return counts

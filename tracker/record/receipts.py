@@ -4,14 +4,16 @@ A receipt is applied only for the attempt that it names, and only where the tran
 Each other receipt is recorded once, with the reason why it was refused, however often it arrives.
 """
 
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from operator import attrgetter
-from typing import NamedTuple
+from typing import Any, NamedTuple, overload
 
+import numpy as np
 import sqlalchemy as sa
-from sqlalchemy import Connection
+from numpy.typing import NDArray
 
 from tracker.clock import Instant, to_run_microseconds
 from tracker.record.customers.changes import update_bounce_counts
@@ -29,6 +31,7 @@ from tracker.status import (
     ReceiptVerdict,
     Status,
 )
+from tracker.store.columns import as_array, as_sequence
 from tracker.store.schema.messages import messages, refused_receipts, transitions
 
 OUTCOME_STATUSES = LEGAL_TRANSITIONS[Status.IN_GATEWAY]
@@ -41,11 +44,9 @@ SUBMITTABLE_STATUSES = frozenset(
 MAX_CLOCK_LEAD = timedelta(minutes=5)
 """Real time by which a gateway's clock may be ahead of ours."""
 
-MAX_ATTEMPT = 2**15 - 1
+MAX_ATTEMPT = MAX_STATUS = 2**15 - 1
 
 MAX_BIGINT = 2**63 - 1
-
-MAX_BOUNCE_LIMIT = 1_000
 
 
 class Receipt(NamedTuple):
@@ -69,28 +70,95 @@ class Receipt(NamedTuple):
 _receipt_order = attrgetter("at", "copy")
 
 
+@dataclass(frozen=True, eq=False)
+class Receipts(Sequence[Receipt]):
+    """Receipts as columns, an array for each attribute of `Receipt`.
+
+    Attributes:
+        details: texts; None for a receipt without a detail.
+    """
+
+    numbers: NDArray[np.int64]
+    attempts: NDArray[np.int64]
+    statuses: NDArray[np.int64]
+    at: NDArray[np.int64]
+    copies: NDArray[np.int64]
+    details: NDArray[np.object_]
+
+    @classmethod
+    def of(cls, *parts: Collection[Receipt]) -> "Receipts":
+        """Return the receipts of all parts, in their order.
+
+        A value that no column holds is replaced by the nearest one; such a receipt is unknown.
+        """
+        columns = [part if isinstance(part, Receipts) else cls._parse(part) for part in parts]
+        all_values = zip(*map(cls._columns, columns), strict=True)
+        return cls(*map(np.concatenate, all_values))
+
+    @classmethod
+    def of_outcomes(
+        cls,
+        numbers: NDArray[np.int64],
+        attempt: int,
+        statuses: NDArray[np.int64],
+        at: NDArray[np.int64],
+    ) -> "Receipts":
+        """Return receipts of one attempt at each message, without details."""
+        no_copies = np.zeros_like(numbers)
+        no_details = np.full(len(numbers), None)
+        return cls(numbers, np.full_like(numbers, attempt), statuses, at, no_copies, no_details)
+
+    @classmethod
+    def _parse(cls, receipts: Collection[Receipt]) -> "Receipts":
+        *integers, details = zip(*receipts, strict=True) if receipts else ((),) * 6
+        numbers, attempts, statuses, at, copies = map(_as_bigints, integers)
+        return cls(numbers, attempts, statuses, at, copies, np.array(details, np.object_))
+
+    def _columns(self) -> tuple[NDArray[Any], ...]:
+        return self.numbers, self.attempts, self.statuses, self.at, self.copies, self.details
+
+    def select(self, rows: "NDArray[np.integer[Any] | np.bool_] | slice") -> "Receipts":
+        """Return the receipts at some positions, or those for which a mask is true."""
+        return Receipts(*(column[rows] for column in self._columns()))
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    @overload
+    def __getitem__(self, position: int) -> Receipt: ...
+
+    @overload
+    def __getitem__(self, position: slice) -> "Receipts": ...
+
+    def __getitem__(self, position: int | slice) -> "Receipt | Receipts":
+        if isinstance(position, slice):
+            return self.select(position)
+        return Receipt._make(column.item(position) for column in self._columns())
+
+    def __iter__(self) -> Iterator[Receipt]:
+        columns = [column.tolist() for column in self._columns()]
+        return map(Receipt._make, zip(*columns, strict=True))
+
+
+def _as_bigints(numbers: Sequence[int]) -> NDArray[np.int64]:
+    """Return numbers as the database can hold them; a receipt may contain any."""
+    return np.clip(np.array(numbers, np.object_), -MAX_BIGINT, MAX_BIGINT).astype(np.int64)
+
+
 def apply_receipts(entry: Entry, receipts: Sequence[Receipt]) -> Sequence[Receipt]:
     """Move the messages of an entry's batch as receipts report, and record refused receipts.
 
     Returns:
         The receipts that came too early: their attempt isn't recorded yet.
     """
-    by_outcome: defaultdict[tuple[int, int], list[Receipt]] = defaultdict(list)
-    attempts: set[tuple[int, int]] = set()
-    remaining: list[Receipt] = []
-    plausible, unknown = _split_by_plausibility(entry, receipts)
-    for receipt in sorted(plausible, key=_receipt_order):
-        attempt = (receipt.number, receipt.attempt)
-        if attempt in attempts:
-            remaining.append(receipt)
-        else:
-            attempts.add(attempt)
-            by_outcome[receipt.attempt, receipt.status].append(receipt)
-    for group in by_outcome.values():
-        remaining += _move_messages(entry, Status.IN_GATEWAY, group)
-    if by_outcome:
+    plausible, unknown = _split_by_plausibility(entry, Receipts.of(receipts))
+    first, later = _split_by_attempt(plausible)
+    by_outcome = _group_by_outcome(first)
+    unmoved = [_move_messages(entry, Status.IN_GATEWAY, receipts) for receipts in by_outcome]
+    if first:
         update_unconfirmed_batch(entry)
     record_refused_receipts(entry, unknown, ReceiptVerdict.UNKNOWN)
+    remaining: Sequence[Receipt] = Receipts.of(later, *unmoved)
     if remaining:
         remaining = _apply_late_receipts(entry, sorted(remaining, key=_receipt_order))
     if not remaining:
@@ -101,26 +169,41 @@ def apply_receipts(entry: Entry, receipts: Sequence[Receipt]) -> Sequence[Receip
     return early
 
 
-def _split_by_plausibility(
-    entry: Entry, receipts: Iterable[Receipt]
-) -> tuple[list[Receipt], list[Receipt]]:
+def _split_by_plausibility(entry: Entry, receipts: Receipts) -> tuple[Receipts, Receipts]:
     """Return the receipts that may be right, and those that can't be."""
     campaign = entry.batch.campaign
     latest = campaign.clock.now() + to_run_microseconds(MAX_CLOCK_LEAD, max(1.0, campaign.speed))
-    unknown_before = _read_unknown_receipts(entry)
-    plausible: list[Receipt] = []
-    unknown: list[Receipt] = []
-    for receipt in receipts:
-        number, attempt, status, at, _, _ = receipt
-        is_plausible = (
-            entry.batch.first <= number <= entry.batch.last
-            and status in OUTCOME_STATUSES
-            and 1 <= attempt <= MAX_ATTEMPT
-            and at <= latest
-            and (number, attempt, status, at) not in unknown_before
-        )
-        (plausible if is_plausible else unknown).append(receipt)
-    return plausible, unknown
+    is_plausible = (
+        (receipts.numbers >= entry.batch.first)
+        & (receipts.numbers <= entry.batch.last)
+        & np.isin(receipts.statuses, [*OUTCOME_STATUSES])
+        & (receipts.attempts >= 1)
+        & (receipts.attempts <= MAX_ATTEMPT)
+        & (receipts.at <= latest)
+    )
+    if unknown_before := _read_unknown_receipts(entry):
+        is_new = [receipt[:4] not in unknown_before for receipt in receipts]
+        is_plausible &= np.array(is_new, np.bool_)
+    if is_plausible.all():
+        return receipts, receipts[:0]
+    return receipts.select(is_plausible), receipts.select(~is_plausible)
+
+
+def _split_by_attempt(receipts: Receipts) -> tuple[Receipts, Receipts]:
+    """Return the first receipt of each attempt at a message, by number, and the later ones."""
+    ordered = receipts.select(np.lexsort((receipts.copies, receipts.at)))
+    keys = ordered.numbers * (MAX_ATTEMPT + 1) + ordered.attempts
+    _, first = np.unique(keys, return_index=True)
+    is_later = np.ones(len(ordered), np.bool_)
+    is_later[first] = False
+    return ordered.select(first), ordered.select(is_later)
+
+
+def _group_by_outcome(receipts: Receipts) -> Iterator[Receipts]:
+    """Yield the receipts of each attempt and status, in the order that they have."""
+    outcomes = receipts.attempts * (MAX_STATUS + 1) + receipts.statuses
+    for outcome in np.unique(outcomes):
+        yield receipts.select(outcomes == outcome)
 
 
 def _read_unknown_receipts(entry: Entry) -> set[tuple[int, int, int, Instant]]:
@@ -135,42 +218,42 @@ def _read_unknown_receipts(entry: Entry) -> set[tuple[int, int, int, Instant]]:
     return {(number, attempt, status, at) for number, attempt, status, at in rows}
 
 
-def _move_messages(entry: Entry, source: Status, receipts: Sequence[Receipt]) -> Sequence[Receipt]:
+def _move_messages(entry: Entry, source: Status, receipts: Receipts) -> Receipts:
     """Move messages from a status as their receipts report.
 
     Args:
-        receipts: receipts of one attempt and one status.
+        receipts: receipts of one attempt and one status, at most one for each message.
 
     Returns:
         The receipts of messages that aren't in `source`.
     """
-    status, attempt = Status(receipts[0].status), receipts[0].attempt
+    status, attempt = Status(int(receipts.statuses[0])), int(receipts.attempts[0])
+    explained = receipts.select(np.flatnonzero(receipts.details))
     moved = entry.move(
         Move(
-            numbers=[receipt.number for receipt in receipts],
+            numbers=as_sequence(receipts.numbers),
             source=State(status=source, attempt=attempt),
             target=State(status=status, attempt=attempt),
-            at=[receipt.at for receipt in receipts],
+            at=receipts.at,
             details={
                 receipt.number: TransitionDetail(text=receipt.detail)
-                for receipt in receipts
+                for receipt in explained
                 if receipt.detail
             },
         )
     )
     if not moved:
         return receipts
-    remaining: Sequence[Receipt] = ()
+    remaining = receipts[:0]
     if len(moved) < len(receipts):
-        moved_numbers = set(moved)
-        remaining = [receipt for receipt in receipts if receipt.number not in moved_numbers]
-        receipts = [receipt for receipt in receipts if receipt.number in moved_numbers]
+        is_moved = np.isin(receipts.numbers, as_array(moved))
+        remaining, receipts = receipts.select(~is_moved), receipts.select(is_moved)
     update_bounce_counts(entry, status, attempt, moved)
     entry.suppressions.add_outcome(entry.batch.campaign, status, attempt, moved)
     if status in (Status.DELIVERED, Status.HARD_BOUNCED):
         count_outcome(entry, source, status, moved)
     if status is Status.DELIVERED and entry.batch.campaign.tracks_engagement:
-        mark_due(entry, DueKind.ENGAGEMENT, min(receipt.at for receipt in receipts))
+        mark_due(entry, DueKind.ENGAGEMENT, int(receipts.at.min()))
     return remaining
 
 
@@ -187,7 +270,7 @@ def _apply_late_receipts(entry: Entry, receipts: Sequence[Receipt]) -> list[Rece
                 others.append(receipt)
         for group in by_attempt.values():
             if group:
-                others += _move_messages(entry, source, list(group.values()))
+                others += _move_messages(entry, source, Receipts.of(group.values()))
         remaining = others
     return remaining
 
@@ -202,7 +285,7 @@ def _classify_receipts(
     numbers = sorted({receipt.number for receipt in receipts})
     states = _read_states(entry, numbers)
     recorded_outcomes = _read_recorded_outcomes(entry, numbers)
-    early: list[Receipt] = []
+    early = []
     refused: defaultdict[ReceiptVerdict, list[Receipt]] = defaultdict(list)
     for receipt in receipts:
         status, attempt = states.get(receipt.number, (None, 0))
@@ -249,39 +332,18 @@ def record_refused_receipts(
     """Record receipts that are not applied, and why, each once however often it arrives."""
     if not receipts:
         return
+    columns = Receipts.of(receipts)
     rows = entry.database.table_from_columns(
-        number=[_clamp_to_bigint(receipt.number) for receipt in receipts],
-        attempt=[_clamp_to_bigint(receipt.attempt) for receipt in receipts],
-        status=[_clamp_to_bigint(receipt.status) for receipt in receipts],
-        at=[_clamp_to_bigint(receipt.at) for receipt in receipts],
-        copy=[_clamp_to_bigint(receipt.copy) for receipt in receipts],
+        number=columns.numbers,
+        attempt=columns.attempts,
+        status=columns.statuses,
+        at=columns.at,
+        copy=columns.copies,
     )
     query = sa.select(
         sa.literal(entry.batch.campaign.id, sa.Integer), *rows.c, sa.literal(verdict, sa.String)
     )
-    columns = ["campaign_id", *rows.c.keys(), "verdict"]
-    insert = entry.database.insert_missing_from(refused_receipts, columns, query)
+    names = ["campaign_id", *rows.c.keys(), "verdict"]
+    insert = entry.database.insert_missing_from(refused_receipts, names, query)
     count = entry.connection.execute(insert).rowcount
     entry.counters.add(CounterName.REFUSED_RECEIPTS, verdict, count)
-
-
-def _clamp_to_bigint(number: int) -> int:
-    """Return the nearest number that the database can hold; a receipt may contain any."""
-    return max(-MAX_BIGINT, min(number, MAX_BIGINT))
-
-
-def count_refused_receipts(
-    connection: Connection, campaign_ids: Sequence[int]
-) -> Mapping[int, Counter[ReceiptVerdict]]:
-    """Return the number of refused receipts by campaign id and verdict."""
-    counts: dict[int, Counter[ReceiptVerdict]] = {
-        campaign_id: Counter() for campaign_id in campaign_ids
-    }
-    query = (
-        sa.select(refused_receipts.c.campaign_id, refused_receipts.c.verdict, sa.func.count())
-        .where(refused_receipts.c.campaign_id.in_(campaign_ids))
-        .group_by(refused_receipts.c.campaign_id, refused_receipts.c.verdict)
-    )
-    for campaign_id, verdict, count in connection.execute(query):
-        counts[campaign_id][ReceiptVerdict(verdict)] = count
-    return counts

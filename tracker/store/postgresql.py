@@ -1,6 +1,6 @@
 """PostgreSQL: sessions, locks, statistics, and whole numbers in the driver's binary format."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -164,6 +164,10 @@ class _BigintArray(sa.types.UserDefinedType[Sequence[int]]):
 
     def get_col_spec(self, **_: object) -> str:
         return "BIGINT[]"
+
+    def literal_processor(self, dialect: sa.Dialect) -> Callable[[Any], str]:  # noqa: ARG002
+        """Return what writes an array into the text of a statement, for `read_columns`."""
+        return lambda numbers: f"'{{{','.join(map(str, numbers.tolist()))}}}'::bigint[]"
 
 
 class _BigintArrayDumper(psycopg.adapt.Dumper):

@@ -16,6 +16,7 @@ from tracker.record.catalog import Batch, Campaign
 from tracker.record.engagement import EngagementEvent
 from tracker.record.receipts import Receipt
 from tracker.status import Channel, Status
+from tracker.store.columns import Numbers, as_list
 from tracker.store.database import Database
 from workers.plugins import PluginGroup, load_plugin
 
@@ -104,6 +105,17 @@ class Refusal(NamedTuple):
     is_temporary: bool
 
 
+class Acceptances(NamedTuple):
+    """Accepted messages: their numbers, and when each was first accepted, in that order.
+
+    Attributes:
+        at: one instant for all, or one for each of `numbers`.
+    """
+
+    numbers: Sequence[int]
+    at: "Instant | Numbers"
+
+
 @dataclass(frozen=True)
 class SubmissionResult:
     """A gateway's response to a submission.
@@ -113,8 +125,8 @@ class SubmissionResult:
     is unavailable, and if it does, they soft-bounce.
 
     Attributes:
-        accepted: the accepted message numbers, by the instant at which each was first accepted. A
-            gateway that doesn't know the instants gives the numbers only.
+        accepted: the accepted messages, as columns or as numbers by the instant at which each was
+            first accepted. A gateway that doesn't know the instants gives the numbers only.
         receipts: outcomes that the gateway knows at once.
         delay: real time to wait before refused messages are submitted again.
         refused: replies that refuse the sender, by message number.
@@ -122,7 +134,7 @@ class SubmissionResult:
         failed: errors of the messages that couldn't be made, by number. They are never sent.
     """
 
-    accepted: Mapping[Instant, Sequence[int]] | Sequence[int]
+    accepted: Acceptances | Mapping[Instant, Sequence[int]] | Sequence[int]
     receipts: Sequence[Receipt] = ()
     delay: timedelta = timedelta()
     refused: Mapping[int, Refusal] = field(default_factory=dict)
@@ -133,23 +145,29 @@ class SubmissionResult:
         """Return when a message was last accepted that neither bounced nor is unconfirmed."""
         excluded = {receipt.number for receipt in self.receipts if receipt.status in BOUNCED}
         excluded.update(self.unconfirmed)
+        numbers, at = self.acceptances(returned_at)
+        instants = [at] * len(numbers) if isinstance(at, int) else as_list(at)
         return max(
-            (
-                at
-                for at, numbers in self.accepted_by_instant(returned_at).items()
-                if not excluded.issuperset(numbers)
-            ),
+            (at for number, at in zip(numbers, instants, strict=True) if number not in excluded),
             default=None,
         )
 
-    def accepted_by_instant(self, returned_at: Instant) -> Mapping[Instant, Sequence[int]]:
-        """Return the accepted message numbers by the instant of their acceptance.
+    def acceptances(self, returned_at: Instant) -> Acceptances:
+        """Return the accepted messages as columns.
 
         Without an instant of its own, a message counts as accepted when the call returned.
         """
-        if isinstance(self.accepted, Mapping):
+        if isinstance(self.accepted, Acceptances):
             return self.accepted
-        return {returned_at: self.accepted}
+        if not isinstance(self.accepted, Mapping):
+            return Acceptances(self.accepted, returned_at)
+        if len(self.accepted) == 1:
+            [(at, numbers)] = self.accepted.items()
+            return Acceptances(numbers, at)
+        return Acceptances(
+            [number for numbers in self.accepted.values() for number in numbers],
+            [at for at, numbers in self.accepted.items() for _ in numbers],
+        )
 
 
 T = TypeVar("T")

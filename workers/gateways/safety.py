@@ -11,6 +11,8 @@ messages to recipients that are reserved for documentation and fiction: the chec
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from tracker.clock import Instant
 from tracker.errors import UsageError
 from tracker.record.catalog import Batch
@@ -21,6 +23,7 @@ from tracker.status import Channel, Status
 from tracker.store.database import Database
 from workers.addresses import parse_address
 from workers.gateways.base import (
+    Acceptances,
     DeliveredMessages,
     Gateway,
     GatewayUnavailable,
@@ -79,10 +82,11 @@ class GuardedGateway:
         if to_people.numbers:
             result = self._gateway.submit(to_people, now)
         returned_at = submission.campaign.clock.now()
-        accepted = dict(result.accepted_by_instant(returned_at))
-        undated = [*accepted.pop(now, ()), *reserved]
-        if undated:
-            accepted[returned_at] = sorted([*accepted.get(returned_at, ()), *undated])
+        numbers, at = result.acceptances(returned_at)
+        instants = np.full(len(numbers) + len(reserved), returned_at)
+        instants[: len(numbers)] = at
+        instants[instants == now] = returned_at
+        accepted = Acceptances([*numbers, *reserved], instants)
         attempt, detail = submission.attempt, RESERVED_RECIPIENT_DETAIL
         bounces = [
             Receipt(number, attempt, Status.HARD_BOUNCED, returned_at, detail=detail)

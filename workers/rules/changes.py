@@ -8,11 +8,11 @@ from contextlib import contextmanager
 from dataclasses import replace
 from importlib.metadata import EntryPoint
 
+from tracker.bounces import MAX_BOUNCE_LIMIT
 from tracker.errors import UsageError
 from tracker.organizations import Organization
 from tracker.record.allowance import MAX_MESSAGE_LIMIT, MAX_MESSAGE_LIMIT_DAYS
 from tracker.record.catalog import Campaign
-from tracker.record.receipts import MAX_BOUNCE_LIMIT
 from tracker.text import suggest_similar
 from workers.checks.base import Check, load_check, sort_checks
 from workers.checks.validation import validate_requirements

@@ -23,7 +23,12 @@ from tracker.record.details import TransitionDetail
 from tracker.record.due import DueKind, mark_due, read_due_times, replace_due_time
 from tracker.record.journal import Entry, Move, State
 from tracker.record.predicates import is_of_message_in
-from tracker.record.receipts import Receipt, apply_receipts, record_refused_receipts
+from tracker.record.receipts import (
+    Receipt,
+    Receipts,
+    apply_receipts,
+    record_refused_receipts,
+)
 from tracker.record.unconfirmed import (
     describe_expiry,
     read_expired,
@@ -149,18 +154,13 @@ def _submit_granted(
 
 def _make_move(source: State, attempt: int, result: SubmissionResult, returned_at: Instant) -> Move:
     """Return the move of the messages that a gateway accepted on an attempt."""
-    accepted = result.accepted_by_instant(returned_at)
-    target = State(status=Status.IN_GATEWAY, attempt=attempt)
-    details = unconfirmed_details(result.unconfirmed)
-    if len(accepted) == 1:
-        [(at, numbers)] = accepted.items()
-        return Move(numbers=numbers, source=source, target=target, at=at, details=details)
+    numbers, at = result.acceptances(returned_at)
     return Move(
-        numbers=[number for numbers in accepted.values() for number in numbers],
+        numbers=numbers,
         source=source,
-        target=target,
-        at=[at for at, numbers in accepted.items() for _ in numbers],
-        details=details,
+        target=State(status=Status.IN_GATEWAY, attempt=attempt),
+        at=at,
+        details=unconfirmed_details(result.unconfirmed),
     )
 
 
@@ -242,7 +242,7 @@ def deliver(context: StepContext, gateway: Gateway) -> None:
     if poll.items or next_poll_at != due_times.receipts_due_at or has_reports or is_expiry_due:
         with context.entry(Step.DELIVER, started_at=started_at) as written:
             reports = inbound.claim_reports(written, DueKind.RECEIPTS)
-            early = apply_receipts(written, [*poll.items, *reports.received_at])
+            early = apply_receipts(written, Receipts.of(poll.items, reports.received_at.keys()))
             if is_expiry_due:
                 apply_receipts(written, _make_expired_receipts(written, started_at))
             replace_due_time(

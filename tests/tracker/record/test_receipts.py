@@ -23,12 +23,12 @@ from tests.support.factory import (
     read_states,
 )
 from tracker.clock import to_microseconds
-from tracker.queries import timeline
+from tracker.queries import acceptances, timeline
 from tracker.record import receipts
 from tracker.record.catalog import Batch
 from tracker.record.due import read_due_times
 from tracker.record.journal import QUEUED_STATE, State, enqueue_batch, open_entry
-from tracker.record.receipts import MAX_BIGINT, Receipt
+from tracker.record.receipts import MAX_BIGINT, Receipt, Receipts
 from tracker.status import Reason, ReceiptVerdict, Status, Step
 from tracker.store.database import Database
 from tracker.store.schema.messages import refused_receipts
@@ -46,7 +46,9 @@ def apply(database: Database, batch: Batch, *received: Receipt) -> None:
 
 def refused(database: Database, batch: Batch) -> Counter[ReceiptVerdict]:
     with database.read() as connection:
-        return receipts.count_refused_receipts(connection, [batch.campaign.id])[batch.campaign.id]
+        return acceptances.count_refused_receipts(connection, [batch.campaign.id])[
+            batch.campaign.id
+        ]
 
 
 @pytest.mark.parametrize(
@@ -240,3 +242,40 @@ def test_receipts_in_any_number_of_parts_leave_the_record_sound(
     assert read_states(database, batch) == before
     assert refused(database, batch) == counted
     assert find_violations(database, batch.campaign) == []
+
+
+@settings(
+    max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(received=RECEIPTS)
+def test_receipts_together_do_what_each_does_in_the_order_of_time(
+    database: Database, received: list[Receipt]
+) -> None:
+    together, alone = make_batch(database, Plan(size=4)), make_batch(database, Plan(size=4))
+    for batch in (together, alone):
+        move(database, batch, [0, 1], READY, in_gateway())
+        move(database, batch, [2, 3], *ON_SECOND)
+    apply(database, together, *received)
+    for receipt in sorted(received, key=lambda receipt: (receipt.at, receipt.copy)):
+        apply(database, alone, receipt)
+    assert read_states(database, together) == read_states(database, alone)
+
+
+_COUNTS = st.integers(-MAX_BIGINT, MAX_BIGINT)
+_RECEIPTS = st.builds(
+    Receipt, _COUNTS, _COUNTS, _COUNTS, _COUNTS, _COUNTS, st.none() | st.text(max_size=3)
+)
+
+
+@given(parts=st.lists(st.lists(_RECEIPTS, max_size=4), min_size=1, max_size=3))
+def test_columns_read_as_the_receipts_that_they_were_made_of(parts: list[list[Receipt]]) -> None:
+    listed = [receipt for part in parts for receipt in part]
+    columns = Receipts.of(*parts)
+    assert [*columns] == listed == [columns[position] for position in range(len(listed))]
+    assert [*columns[1:]] == listed[1:]
+    assert [*Receipts.of(columns, listed)] == listed * 2
+
+
+def test_what_no_column_holds_becomes_the_nearest_value() -> None:
+    [receipt] = Receipts.of([Receipt(2**70, 1, Status.DELIVERED, -(2**70))])
+    assert (receipt.number, receipt.at) == (MAX_BIGINT, -MAX_BIGINT)

@@ -23,13 +23,14 @@ from tests.support.factory import (
     read_states,
     step_context,
 )
+from tracker.queries.acceptances import count_refused_receipts
 from tracker.queries.messages import MessageFilter, find_messages
 from tracker.queries.next_step import next_step
 from tracker.queries.report import Report, make_reports
 from tracker.queries.stalled import find_idle_batches, find_unfinished_campaigns
 from tracker.record.catalog import Batch, load_batch
 from tracker.record.journal import Entry, Move, open_entry
-from tracker.record.receipts import Receipt, apply_receipts, count_refused_receipts
+from tracker.record.receipts import Receipt, apply_receipts
 from tracker.record.registration import finish_run
 from tracker.record.unconfirmed import unconfirmed_details, update_unconfirmed_batch
 from tracker.settings import Settings

@@ -30,9 +30,10 @@ from tests.support.statements import executed
 from tests.support.web import TOKEN, live_page_client
 from tracker.clock import Instant, from_seconds, to_datetime
 from tracker.message_ids import MessageId
+from tracker.queries import acceptances
 from tracker.queries.report import make_reports
 from tracker.queries.timeline import read_timeline
-from tracker.record import inbound, receipts
+from tracker.record import inbound
 from tracker.record.catalog import Batch
 from tracker.record.customers.shared_addresses import record_shared_addresses
 from tracker.record.due import DueKind
@@ -166,7 +167,7 @@ def test_a_repeated_report_changes_nothing(
         Status.IN_GATEWAY,
     ]
     with database.read() as connection:
-        assert not receipts.count_refused_receipts(connection, [batch.campaign.id])[
+        assert not acceptances.count_refused_receipts(connection, [batch.campaign.id])[
             batch.campaign.id
         ]
     assert find_violations(database, batch.campaign) == []
@@ -209,7 +210,7 @@ def test_receipts_that_do_not_apply_are_counted(
     assert client.post("/api/receipts", json=items, headers=BEARER).status_code == 202
     deliver(database, batch)
     with database.read() as connection:
-        refused = receipts.count_refused_receipts(connection, [batch.campaign.id])
+        refused = acceptances.count_refused_receipts(connection, [batch.campaign.id])
     assert refused[batch.campaign.id] == {ReceiptVerdict.DUPLICATE: 1, ReceiptVerdict.UNKNOWN: 3}
 
 
@@ -231,7 +232,7 @@ def test_a_receipt_that_precedes_the_recorded_handover_waits(
     deliver(database, batch)
     assert count_stored(database) == 0, "it waits for MAX_REPORT_WAIT at most"
     with database.read() as connection:
-        refused = receipts.count_refused_receipts(connection, [batch.campaign.id])
+        refused = acceptances.count_refused_receipts(connection, [batch.campaign.id])
     assert refused[batch.campaign.id] == {ReceiptVerdict.UNKNOWN: 1}
 
 
