@@ -25,7 +25,7 @@ from tracker.organizations import CouponSeries
 from tracker.queries.next_step import CHECK_STEPS
 from tracker.record.catalog import Batch, Campaign, load_campaign
 from tracker.record.journal import open_entry
-from tracker.record.receipts import Receipt, apply_receipts
+from tracker.record.receipts import Receipt, Receipts, apply_receipts
 from tracker.status import Status, Step
 from tracker.store.database import Database
 from tracker.store.schema.messages import messages, transitions
@@ -141,16 +141,17 @@ def _numbers(batch: Batch) -> range:
     return range(batch.first, batch.last + 1)
 
 
-def _make_receipts(batch: Batch) -> list[Receipt]:
+def _make_receipts(batch: Batch) -> Receipts:
+    """Return receipts as the simulated gateway does: as columns."""
     now = batch.campaign.clock.now()
     numbers = _numbers(batch)
-    return [
-        *(Receipt(number, 1, Status.DELIVERED, now) for number in numbers),
-        *(
+    return Receipts.of(
+        [Receipt(number, 1, Status.DELIVERED, now) for number in numbers],
+        [
             Receipt(number, 1, Status.DELIVERED, now, 1)
             for number in numbers[: int(batch.size * DUPLICATE_SHARE)]
-        ),
-    ]
+        ],
+    )
 
 
 def _apply_receipts(database: Database, batch: Batch, receipts: Sequence[Receipt]) -> None:

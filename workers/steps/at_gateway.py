@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection
 
 from tracker.clock import Instant
+from tracker.queries.message_lookup import read_numbers_in_status
 from tracker.queries.next_step import NextStep, next_step_while_throttled
 from tracker.record import allowance, engagement, inbound
 from tracker.record.catalog import Batch
@@ -36,10 +37,10 @@ from tracker.record.unconfirmed import (
     update_unconfirmed_batch,
 )
 from tracker.status import OPT_OUTS, Channel, Reason, ReceiptVerdict, Status, Step
-from tracker.store.arrays import read_columns, read_numbers_by_key, read_texts
+from tracker.store.arrays import read_columns, read_texts
 from tracker.store.columns import as_sequence
 from tracker.store.schema.catalog import customers
-from tracker.store.schema.messages import messages, transitions
+from tracker.store.schema.messages import transitions
 from workers.gateways.base import (
     DeliveredMessages,
     Gateway,
@@ -50,7 +51,7 @@ from workers.gateways.base import (
 from workers.gateways.throttle import Grant, Throttle
 from workers.steps.context import StepContext
 from workers.steps.refusals import Refusals
-from workers.steps.waiting import WaitingMessages, find_waiting
+from workers.steps.waiting import WaitingMessages, find_waiting, read_waiting_numbers
 
 MAX_SUBMIT_SECONDS = 20.0
 """Seconds after which a step submits no more, out of the 60 that it has. The rest is submitted by
@@ -203,13 +204,10 @@ def _load_submissions(
     """Return the first waiting messages to offer to the gateway, by the state that they are in."""
     campaign = context.campaign
     recipient = customers.c.email if campaign.channel is Channel.EMAIL else customers.c.mobile_e164
-    query = sa.select(messages.c.number, messages.c.status, messages.c.attempt).where(
-        is_of_message_in(messages, context.batch), waiting.condition
-    )
-    first = query.order_by(messages.c.number).limit(limit)
     submissions = []
     with context.database.read() as connection:
-        for (status, attempt), numbers in read_numbers_by_key(connection, first).items():
+        by_state = read_waiting_numbers(connection, context.batch, waiting, limit)
+        for (status, attempt), numbers in by_state.items():
             addresses = sa.select(recipient).where(
                 customers.c.audience_id == campaign.audience_id,
                 context.database.in_list(customers.c.number, numbers),
@@ -231,7 +229,7 @@ def deliver(context: StepContext, gateway: Gateway) -> None:
     started_at = context.now()
     with context.database.read() as connection:
         due_times = read_due_times(connection, context.batch)
-        awaited = _load_awaited_numbers(connection, context.batch)
+        awaited = read_numbers_in_status(connection, context.batch, Status.IN_GATEWAY)
         has_reports = inbound.has_unapplied_reports(connection, context.batch, DueKind.RECEIPTS)
     if not awaited and due_times.receipts_due_at is None:
         return
@@ -272,15 +270,6 @@ def _release_early_receipts(
     inbound.release_items(written, DueKind.RECEIPTS, reports, waiting)
     expired = [receipt for receipt in reported if not reports.can_wait(receipt)]
     record_refused_receipts(written, expired, ReceiptVerdict.UNKNOWN)
-
-
-def _load_awaited_numbers(connection: Connection, batch: Batch) -> Mapping[int, Sequence[int]]:
-    """Return the messages that are in the gateway, by their attempt."""
-    query = sa.select(messages.c.number, messages.c.attempt).where(
-        is_of_message_in(messages, batch), messages.c.status == Status.IN_GATEWAY
-    )
-    by_key = read_numbers_by_key(connection, query)
-    return {attempt: numbers for (attempt,), numbers in by_key.items()}
 
 
 def engage(context: StepContext, gateway: Gateway) -> None:

@@ -7,18 +7,13 @@ moves nothing, so it may be repeated.
 
 from collections.abc import Collection, Sequence
 
-import sqlalchemy as sa
-from sqlalchemy import Connection
-
 from tracker.clock import Instant
+from tracker.queries.message_lookup import read_numbers_in_status, scan_numbers_in_status
 from tracker.queries.next_step import CHECK_STEPS, read_completed_checks
 from tracker.record import allowance
-from tracker.record.catalog import Batch, Campaign
+from tracker.record.catalog import Campaign
 from tracker.record.journal import QUEUED_STATE, Entry, Move, State
-from tracker.record.predicates import is_of_message_in
 from tracker.status import Reason, Status, Step
-from tracker.store.arrays import read_numbers_by_key
-from tracker.store.schema.messages import messages
 from workers.checks.base import Check
 from workers.services.base import ServiceName, Services, call_service
 from workers.services.handlers import find_handler
@@ -46,17 +41,10 @@ def judge_batch(
     """
     started_at = context.now()
     with context.database.read() as connection:
-        numbers = _load_queued_numbers(connection, context.batch)
+        numbers = read_numbers_in_status(connection, context.batch, Status.QUEUED).get(0, ())
     verdicts = judge_numbers(context, step, checks, services, numbers, started_at)
     with context.entry(step, started_at=started_at, check_times=verdicts.times) as written:
         record_verdicts(context, written, verdicts, started_at)
-
-
-def _load_queued_numbers(connection: Connection, batch: Batch) -> Sequence[int]:
-    query = sa.select(messages.c.number, messages.c.status).where(
-        is_of_message_in(messages, batch), messages.c.status == Status.QUEUED
-    )
-    return read_numbers_by_key(connection, query).get((Status.QUEUED,), range(0))
 
 
 def dispatch(context: StepContext, services: Services) -> None:
@@ -72,7 +60,7 @@ def dispatch(context: StepContext, services: Services) -> None:
     if not _is_judged(context):
         return
     with context.database.read() as connection:
-        numbers = _load_queued_numbers(connection, context.batch)
+        numbers = read_numbers_in_status(connection, context.batch, Status.QUEUED).get(0, ())
     rejudgement = judge_at_dispatch(context, services, numbers, started_at)
     unprepared, reason = _find_unprepared_messages(context, services, rejudgement.ready)
     costs = find_costs(context, rejudgement.ready)
@@ -80,7 +68,8 @@ def dispatch(context: StepContext, services: Services) -> None:
     with context.entry(Step.DISPATCH, started_at=started_at, check_times=times) as written:
         record_rejudgement(context, written, rejudgement, started_at)
         # Read within the entry, so the allowance is counted for exactly the messages that use it.
-        numbers = _load_queued_numbers(written.connection, context.batch)
+        queued = scan_numbers_in_status(written.connection, context.batch, Status.QUEUED)
+        numbers = queued.get(0, ())
         numbers = exclude_waiting(context, written, numbers, started_at)
         credit = None
         if _has_allowance(context.campaign):

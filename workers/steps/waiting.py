@@ -1,16 +1,20 @@
 """Find the messages of a batch that wait for submission to a gateway."""
 
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import sqlalchemy as sa
+from sqlalchemy import Connection
 
 from tracker.clock import Instant
+from tracker.queries.message_lookup import count_states
 from tracker.queries.retries import retry_due_time
 from tracker.record.arrivals import read_latest_arrival
-from tracker.record.catalog import Campaign
-from tracker.record.predicates import is_of_batch, is_of_message_in
+from tracker.record.catalog import Batch, Campaign
+from tracker.record.predicates import is_of_message_in
 from tracker.status import Status
-from tracker.store.schema.messages import messages, tallies
+from tracker.store.arrays import read_numbers_by_key
+from tracker.store.schema.messages import messages
 from workers.gateways.throttle import Throttle
 from workers.steps.context import StepContext
 
@@ -47,22 +51,22 @@ def find_waiting(context: StepContext, throttle: Throttle) -> WaitingMessages:
     is_in_batch = is_of_message_in(messages, context.batch)
     count = sa.func.count()
     with context.database.read() as connection:
-        if not throttle.keeps_to_instants:
-            is_waiting = sa.or_(is_new, is_due_again)
-            waiting = connection.scalar(sa.select(count).where(is_in_batch, is_waiting))
-            return WaitingMessages(waiting or 0, None, is_waiting)
+        counts = count_states(connection, context.batch)
         # A batch that has no turn yet asks in vain, so its messages aren't read only to count them.
-        new = connection.scalar(
-            sa.select(sa.func.sum(tallies.c.messages)).where(
-                is_of_batch(tallies, context.batch), tallies.c.status == Status.ABOUT_TO_BE_SENT
-            )
-        )
+        new = counts[Status.ABOUT_TO_BE_SENT, 0]
+        if not counts:  # a segment of a batch
+            new = connection.scalar(sa.select(count).where(is_in_batch, is_new)) or 0
+        if not throttle.keeps_to_instants:
+            again = 0
+            if not counts or any(status == Status.SOFT_BOUNCED for status, _ in counts):
+                again = connection.scalar(sa.select(count).where(is_in_batch, is_due_again)) or 0
+            return WaitingMessages(new + again, None, sa.or_(is_new, is_due_again))
         if new:
             numbers = range(context.batch.first, context.batch.last + 1)
             ready_at = read_latest_arrival(
                 connection, campaign.id, Status.ABOUT_TO_BE_SENT, 0, numbers
             )
-            return WaitingMessages(int(new), ready_at, is_new)
+            return WaitingMessages(new, ready_at, is_new)
         due_at = retry_due_time(campaign)
         first = (
             sa.select(due_at.label("due_at"), count.over().label("messages"))
@@ -76,6 +80,20 @@ def find_waiting(context: StepContext, throttle: Throttle) -> WaitingMessages:
         ).one()
         is_first = sa.and_(is_due_again, due_at <= sa.literal(ready_at, sa.BigInteger))
         return WaitingMessages(again or 0, ready_at, is_first)
+
+
+def read_waiting_numbers(
+    connection: Connection, batch: Batch, waiting: WaitingMessages, limit: int
+) -> Mapping[tuple[int, ...], Sequence[int]]:
+    """Return the first of a batch's waiting messages by their status and attempt."""
+    new = (Status.ABOUT_TO_BE_SENT, 0)
+    if count_states(connection, batch)[new] == batch.size:
+        numbers = range(batch.first, batch.last + 1)[:limit]
+        return {new: numbers} if numbers else {}
+    query = sa.select(messages.c.number, messages.c.status, messages.c.attempt).where(
+        is_of_message_in(messages, batch), waiting.condition
+    )
+    return read_numbers_by_key(connection, query.order_by(messages.c.number).limit(limit))
 
 
 def _is_retry_due(campaign: Campaign) -> sa.ColumnElement[bool]:

@@ -24,7 +24,7 @@ from tracker.record.deferrals import read_deferrals
 from tracker.record.journal import enqueue_batch
 from tracker.status import Reason, Status, Step
 from tracker.store.database import Database
-from tracker.store.schema.catalog import batches, customers, runs
+from tracker.store.schema.catalog import batches, customers, organizations, runs
 from tracker.store.schema.messages import messages, transition_details
 from workers.candidates import Candidate
 from workers.checks import base
@@ -219,6 +219,25 @@ def test_a_rule_may_judge_again_at_dispatch(
     assert deferred_numbers(database, batch) == ([0, 6, 9] if again else [])
     counts = [read_statuses(database).count(status) for status in (Status.NOT_SENT, Status.QUEUED)]
     assert counts == ([1, 3] if again else [0, 0])
+
+
+def test_a_message_that_is_blocked_at_dispatch_costs_no_credit(
+    database: Database, rule: Callable[..., None]
+) -> None:
+    """All messages were queued when the step began; its own moves count at once."""
+    campaign = make_campaign(database, Plan(size=10, credit=100))
+    batch = enqueue_batch(database, campaign, batch=0, first=0, size=10, author=AUTHOR)
+    calls: list[int] = []
+
+    def verdict(candidate: Candidate, _now: datetime) -> bool:
+        calls.append(candidate.number)
+        return calls.count(candidate.number) > 1 and candidate.number < 4
+
+    rule(verdict, again_at_dispatch=True)
+    run_chain(database, batch)
+    assert read_statuses(database).count(Status.NOT_SENT) == 4
+    with database.read() as connection:
+        assert connection.scalar(sa.select(organizations.c.credit)) == 94
 
 
 def test_a_check_that_blocks_wins_over_one_that_defers(
