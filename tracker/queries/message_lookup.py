@@ -13,7 +13,6 @@ from tracker.queries.campaign_state import read_origins
 from tracker.record.catalog import Batch, Campaign
 from tracker.record.predicates import is_of_batch, is_of_message_in, is_same_batch
 from tracker.status import Status
-from tracker.store.arrays import read_numbers_by_key
 from tracker.store.schema.catalog import audiences, batches, customers
 from tracker.store.schema.integers import MAX_INTEGER
 from tracker.store.schema.messages import messages, tallies
@@ -221,6 +220,8 @@ def scan_numbers_in_status(
 
     A journal entry sees its own moves there. Its tallies follow at its end.
     """
+    from tracker.store.arrays import read_numbers_by_key  # a report on SQLite needs no arrays
+
     query = sa.select(messages.c.number, messages.c.attempt).where(
         is_of_message_in(messages, batch), messages.c.status == status
     )
