@@ -144,21 +144,24 @@ def line_chart(
         "encoding": encoding
         | {"strokeDash": _series_encoding([list(style.dashes) for style in styles])},
     }
-    isolated = {label: isolated_points(values) for label, values in series.items()}
-    points = _to_records(x.tolist(), isolated)
-    dots = {
-        "data": {"values": [point for point in points if point["y"] is not None]},
-        "mark": {"type": "point", "filled": True, "size": 22, "opacity": 1},
-        "encoding": encoding,
-    }
     spec = {
         "height": svg.CHART_HEIGHT,
         "autosize": {"type": "fit", "contains": "padding"},
-        "layer": [lines, dots],
+        "layer": [lines, _make_dots(x, series) | {"encoding": encoding}],
     }
     drawing = svg.Drawing(spec, f"{title}: {y_title}, over {x_title}")
     keys = _make_legend(series, svg.line_swatches)
     return Chart(title, drawing, keys, table, empty_reason, _clipping_note(series, y_limit))
+
+
+def _make_dots(x: Column, series: Series) -> dict[str, Any]:
+    """Return the layer of the points that no line connects to others."""
+    isolated = {label: isolated_points(values) for label, values in series.items()}
+    points = _to_records(x.tolist(), isolated)
+    return {
+        "data": {"values": [point for point in points if point["y"] is not None]},
+        "mark": {"type": "point", "filled": True, "size": 22, "opacity": 1},
+    }
 
 
 def _time_encoding(title: str, x: Column) -> dict[str, Any]:

@@ -208,7 +208,7 @@ def read_numbers_in_status(
     if len(counts) == 1:
         [(only_status, attempt)] = counts
         return {attempt: range(batch.first, batch.last + 1)} if only_status == status else {}
-    if counts and not any(each == status for each, _ in counts):
+    if counts and not any(present == status for present, _ in counts):
         return {}
     return scan_numbers_in_status(connection, batch, status)
 

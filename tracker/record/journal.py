@@ -63,11 +63,6 @@ class State:
         reason = self.reason or NO_REASON
         return {"status": self.status, "attempt": self.attempt, "reason": reason}
 
-    @property
-    def labels(self) -> str:
-        """The status and the reason, if any, as the labels of a counter."""
-        return self.status.slug if self.reason is None else f"{self.status.slug} {self.reason.slug}"
-
 
 QUEUED_STATE = State(status=Status.QUEUED)
 
@@ -149,7 +144,7 @@ class Entry:
         self.moved += count
         self._changes[move.source] -= count
         self._changes[move.target] += count
-        self.counters.add(CounterName.TRANSITIONS, move.target.labels, count)
+        self.counters.add_transitions(move.target.status, move.target.reason, count)
         return moved
 
     def defer(self, deferrals: Mapping[int, Deferral]) -> None:
@@ -257,13 +252,11 @@ def open_entry(
 ) -> Iterator[Entry]:
     """Open the entry of a step. It is recorded at the end of the block, or not at all.
 
-    Args:
-        check_times: the time of each check that the step ran, by its name.
-        counters: additions to record with the entry, and then to clear.
+    `check_times` has the time of each check that the step ran, by its name. `counters` are recorded
+    with the entry, and then cleared.
     """
     with database.write() as connection:
-        # The batch's row is locked first. Entries of the same batch wait here for each other, so
-        # that they can't deadlock over its messages.
+        # Locked first: entries of the same batch wait here, and can't deadlock over its messages.
         deferred = connection.scalar(
             sa.update(batches)
             .where(is_of_batch(batches, batch))
@@ -275,11 +268,10 @@ def open_entry(
         yield entry
         seconds = to_real_seconds(batch.campaign.clock.now() - started_at, batch.campaign.speed)
         entry.counters.observe(CounterName.STEP_SECONDS, step, seconds)
-        if counters:
-            entry.counters.include(counters)
+        additions = counters or Counters()
+        entry.counters.include(additions)
         entry._finish()
-    if counters:
-        counters.clear()
+    additions.clear()
 
 
 def enqueue_batch(
@@ -323,7 +315,7 @@ def enqueue_batch(
         insert_arrivals(database, connection, queued, step_id, now if at is None else at)
         entry = Entry(database, connection, queued, step_id, moved=size)
         entry._changes[QUEUED_STATE] += size
-        entry.counters.add(CounterName.TRANSITIONS, QUEUED_STATE.labels, size)
+        entry.counters.add_transitions(Status.QUEUED, None, size)
         entry._finish()
     return queued
 

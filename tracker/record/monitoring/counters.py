@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from tracker.clock import from_seconds
+from tracker.status import Reason, Status
 from tracker.store.database import Database
 from tracker.store.schema.work import counters
 
@@ -40,6 +41,11 @@ class CounterValue(NamedTuple):
     microseconds: int = 0
 
 
+def state_labels(status: Status, reason: Reason | None) -> str:
+    """Return the labels of the counter of messages that entered a status for a reason, if any."""
+    return status.slug if reason is None else f"{status.slug} {reason.slug}"
+
+
 CounterValues = dict[tuple[str, str], CounterValue]
 """Values by the counter's name and labels."""
 
@@ -60,6 +66,10 @@ class Counters:
             self._added[name, labels] = CounterValue(
                 before.events + events, before.microseconds + microseconds
             )
+
+    def add_transitions(self, status: Status, reason: Reason | None, messages: int) -> None:
+        """Count messages that have entered a status, for a reason if it is Not Sent."""
+        self.add(CounterName.TRANSITIONS, state_labels(status, reason), messages)
 
     def observe(self, name: CounterName, label: str, seconds: float) -> None:
         """Add a duration to a histogram."""

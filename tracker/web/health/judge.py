@@ -208,7 +208,7 @@ def _judge_disks(facts: HealthFacts) -> PartHealth:
             )
     if not disks:
         return PartHealth(condition=Condition.UNKNOWN, summary="Not checked yet", as_of=as_of)
-    disk = min(disks, key=lambda each: each.free)
+    disk = min(disks, key=lambda space: space.free)
     summary = f"{format_bytes(disk.free)} of {format_bytes(disk.total)} free on {disk.path}"
     if disk.free < FULL_DISK_BYTES:
         return PartHealth(condition=Condition.DOWN, summary=f"Disk full: {summary}", as_of=as_of)

@@ -6,7 +6,12 @@ from itertools import accumulate
 
 from tracker.clock import to_seconds
 from tracker.record.journal import State
-from tracker.record.monitoring.counters import BUCKET_SECONDS, CounterName, CounterValue
+from tracker.record.monitoring.counters import (
+    BUCKET_SECONDS,
+    CounterName,
+    CounterValue,
+    state_labels,
+)
 from tracker.record.receipts import OUTCOME_STATUSES
 from tracker.status import Reason, ReceiptVerdict, Status, Step
 from tracker.web.metrics.catalog import Metric, MetricFamily
@@ -54,7 +59,7 @@ def _zeros(name: CounterName, counters: CounterValues) -> dict[str, CounterValue
             statuses = [status for status in Status if status is not Status.NOT_SENT]
             states = [State(status=status) for status in statuses]
             states += [State(status=Status.NOT_SENT, reason=reason) for reason in Reason]
-            labels = [state.labels for state in states]
+            labels = [state_labels(state.status, state.reason) for state in states]
         case CounterName.FAILED_STEPS:
             labels = CHECK_AND_GATEWAY_STEPS
         case CounterName.REFUSED_RECEIPTS:
@@ -81,8 +86,8 @@ def _make_histogram(metric: Metric, values: Mapping[str, CounterValue]) -> Metri
         counts[label][int(bucket)] = value.events
         micros[label] += value.microseconds
     family = metric.make_histogram()
-    bounds = [*map(str, BUCKET_SECONDS), "+Inf"]
+    upper_bounds = [*map(str, BUCKET_SECONDS), "+Inf"]
     for label, events in counts.items():
-        buckets = zip(bounds, accumulate(events), strict=True)
+        buckets = zip(upper_bounds, accumulate(events), strict=True)
         family.add_metric([label], list(buckets), to_seconds(micros[label]))
     return family

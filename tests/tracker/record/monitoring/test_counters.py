@@ -15,7 +15,7 @@ from tests.support.factory import (
     move,
     run_concurrently,
 )
-from tracker.record.journal import State, open_entry
+from tracker.record.journal import open_entry
 from tracker.record.monitoring.counters import (
     SHARDS,
     CounterName,
@@ -23,6 +23,7 @@ from tracker.record.monitoring.counters import (
     CounterValue,
     read_counters,
     record_counters,
+    state_labels,
 )
 from tracker.status import Reason, Status, Step
 from tracker.store.database import Database
@@ -43,7 +44,7 @@ def test_each_transition_is_counted_by_status_and_reason(database: Database) -> 
             )
         ).all()
     expected = {
-        State(status=Status(status), reason=Reason(reason) if reason else None).labels: count
+        state_labels(Status(status), Reason(reason) if reason else None): count
         for status, reason, count in rows
     }
     counted = read(database, CounterName.TRANSITIONS)
