@@ -126,7 +126,10 @@ def _read_span(url: str) -> tuple[float, float]:
 def serve_live_page(url: str, folder: Path) -> Iterator[str]:
     """Serve the live page of a database in a process of its own, and yield its address."""
     arguments = ("serve", "--port", "0", "--database", url)
-    with start_command(folder, *arguments, stdout=subprocess.PIPE) as process:
+    with (
+        (folder / "serve.log").open("wb") as output,
+        start_command(folder, *arguments, stdout=subprocess.PIPE, stderr=output) as process,
+    ):
         assert process.stdout is not None
         address = re.search(rb"http://\S+", process.stdout.readline())
         if address is None:

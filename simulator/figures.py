@@ -9,7 +9,7 @@ from enum import StrEnum
 from types import MappingProxyType
 
 from simulator.audience.problems import Duplicate, MobileProblem, Problem, RejectCause, Repair
-from tracker.queries.latencies import DRIVER_LAG, SPANS, Latencies
+from tracker.queries.durations.latencies import DRIVER_LAG, SPANS, Latencies
 from tracker.queries.report import Report
 from tracker.status import Category, Reason, ReceiptVerdict, Step
 from workers.queues import QUEUES

@@ -13,8 +13,12 @@ from simulator.scenario.plan import PlannedCampaign
 from simulator.setup.census import ImportedAudience
 from simulator.setup.run import RunCampaign
 from tracker.clock import to_datetime, to_microseconds
+from tracker.queries.durations.judging_times import (
+    JudgedBatches,
+    read_dispatch_times,
+    read_judged_batches,
+)
 from tracker.queries.failures import read_messages_by_check
-from tracker.queries.judging_times import JudgedBatches, read_dispatch_times, read_judged_batches
 from workers.checks.base import shipped_check_names
 
 ALWAYS, NEVER = np.int64(0), np.int64(2**62)

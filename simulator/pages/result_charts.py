@@ -12,9 +12,9 @@ from simulator.results.result import RunResult
 from simulator.results.timeseries import ARRIVALS, IN_FLIGHT, SECOND, TIMESERIES_SPANS
 from tracker.output.charts import Chart, bar_chart, line_chart, point_chart
 from tracker.output.series import Column
-from tracker.queries.latencies import SPANS, Latencies, Span
+from tracker.queries.durations.latencies import SPANS, Latencies, Span
+from tracker.queries.durations.workload import Workload
 from tracker.queries.report import Report
-from tracker.queries.workload import Workload
 from tracker.status import Reason, Status
 from workers.queues import QUEUES
 

@@ -23,9 +23,9 @@ from tracker.output.report_lines import (
     report_lines,
 )
 from tracker.output.svg import draw_svgs_in_child
-from tracker.queries.latencies import QUEUED_TO_FINAL, QUEUED_TO_GATEWAY, SPANS, Latencies
+from tracker.queries.durations.latencies import QUEUED_TO_FINAL, QUEUED_TO_GATEWAY, SPANS, Latencies
+from tracker.queries.durations.workload import Workload
 from tracker.queries.report import Report
-from tracker.queries.workload import Workload
 
 
 class Tile(NamedTuple):

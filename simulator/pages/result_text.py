@@ -15,7 +15,7 @@ from simulator.results.verdict import (
     list_warnings,
 )
 from tracker.output import report_text
-from tracker.queries.latencies import SPANS
+from tracker.queries.durations.latencies import SPANS
 from tracker.text import pluralize
 
 LATENCY_COLUMNS = ("p50", "p95", "p99", "p99.9", "max")

@@ -23,7 +23,7 @@ from simulator.results.timeseries import Timeseries, make_timeseries
 from simulator.setup.run import Run
 from simulator.world import ledger
 from tracker.clock import Instant, to_real_seconds
-from tracker.queries.latencies import (
+from tracker.queries.durations.latencies import (
     GATEWAY_TO_OUTCOME,
     QUEUED_TO_GATEWAY,
     SPANS,
@@ -32,8 +32,8 @@ from tracker.queries.latencies import (
     TransitionTimes,
     read_transition_times,
 )
+from tracker.queries.durations.workload import Workload, read_workloads
 from tracker.queries.report import Report
-from tracker.queries.workload import Workload, read_workloads
 from tracker.record.check_times import CheckTime, sum_check_times
 from tracker.store.schema.work import steps
 from workers.queues import QUEUES

@@ -29,10 +29,10 @@ from simulator.setup.run import Run
 from tracker.audit import invariants
 from tracker.audit.invariants import InvariantResult
 from tracker.clock import to_datetime
+from tracker.queries.durations.latencies import DRIVER_LAG, QUEUED_TO_GATEWAY, Span
+from tracker.queries.durations.workload import Workload
 from tracker.queries.failures import RecordedFailure, read_failures
-from tracker.queries.latencies import DRIVER_LAG, QUEUED_TO_GATEWAY, Span
 from tracker.queries.report import Report, make_reports
-from tracker.queries.workload import Workload
 from tracker.record.check_times import CheckTime
 from tracker.record.suppressions.snapshot import ListSummary, read_summaries
 from tracker.status import Status

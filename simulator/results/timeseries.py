@@ -16,7 +16,7 @@ from simulator.results.observations import Sample
 from tracker.clock import to_seconds
 from tracker.csv_cells import CsvWriter
 from tracker.output.series import Column
-from tracker.queries.latencies import (
+from tracker.queries.durations.latencies import (
     MESSAGES_PER_CHUNK,
     QUEUED_TO_FINAL,
     QUEUED_TO_GATEWAY,

@@ -26,7 +26,7 @@ from simulator.results.measure import read_elapsed_seconds, read_ledger_figures
 from simulator.scenario.thresholds import Threshold
 from simulator.setup.run import Run, RunCampaign
 from tracker.clock import to_seconds
-from tracker.queries.latencies import (
+from tracker.queries.durations.latencies import (
     GATEWAY_TO_OUTCOME,
     QUEUED_TO_FINAL,
     SPANS,

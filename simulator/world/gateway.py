@@ -126,7 +126,7 @@ class SimulatedGateway:
             )
             due_times.append(next_due)
         next_due = min((due_at for due_at in due_times if due_at is not None), default=None)
-        receipts = Receipts.of([], *parts)
+        receipts = Receipts.of(*parts)
         return PollResult(self._explain_bounces(batch.campaign, receipts), next_due)
 
     def _explain_bounces(self, campaign: Campaign, receipts: Receipts) -> Receipts:

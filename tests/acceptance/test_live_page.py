@@ -75,7 +75,9 @@ def serve(shell: Shell, browser: Browser) -> Iterator[OpenPage]:
     yield open_page
     server.process.terminate()
     assert server.wait() == 0, "it shuts down although a page is open"
-    assert not re.search(r"Traceback| ERROR ", server.stderr_text), server.stderr_text
+    assert not re.search(r"Traceback| (WARNING|ERROR|CRITICAL) ", server.stderr_text), (
+        server.stderr_text
+    )
     browser.open("about:blank")
 
 

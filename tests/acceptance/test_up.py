@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 import signal
 import socket
 import subprocess
@@ -104,6 +105,20 @@ def stack(make_shell: Callable[..., Shell]) -> Iterator[Stack]:
         yield stack
 
 
+def check_logs(folder: Path) -> None:
+    """Check that Celery's lines name the batch, and that a healthy stack logs no warning."""
+    worker_log = (folder / "worker-queued.log").read_text()
+    [ended, *_] = [
+        line
+        for line in worker_log.splitlines()
+        if f"Task {task_name(Step.SUPPRESS)}" in line and "succeeded" in line
+    ]
+    assert re.search(r"campaign=\d+ batch=\d+ step=suppress task=[\w-]+ run=\d+", ended)
+    for log in folder.glob("*.log"):
+        if log.name != "broker.log":  # Valkey warns of the kernel's settings
+            assert not re.search(r"Z (WARNING|ERROR|CRITICAL) ", log.read_text()), log.read_text()
+
+
 def test_flower_shows_a_run_on_the_stack(stack: Stack) -> None:
     shell = stack.shell
     output = stack.command.stdout.read_text()
@@ -146,6 +161,8 @@ def test_flower_shows_a_run_on_the_stack(stack: Stack) -> None:
     timeline = stack.read_page("/campaigns/1/messages/7")
     [linked] = [task for task in submitted if task["uuid"] in timeline]
     assert f"http://127.0.0.1:{stack.flower}/task/{linked['uuid']}" in timeline
+
+    check_logs(stack.shell.home / "logs")
 
     flower = stack.find_child("flowerconfig.py")
     flower.terminate()

@@ -154,7 +154,8 @@ class EventHandler(logging.StreamHandler[Any]):
 
     def flush_groups(self) -> None:
         """Log the latest repetition of each failure with their count, and count anew."""
-        with self.lock or threading.RLock():
+        self.acquire()
+        try:
             groups = [*self._groups.values()]
             self._groups.clear()
             for group in groups:
@@ -162,6 +163,8 @@ class EventHandler(logging.StreamHandler[Any]):
                     fields = getattr(group.latest, "fields", {})
                     group.latest.fields = {**fields, "repeated": group.count}
                     super().emit(group.latest)
+        finally:
+            self.release()
 
     def close(self) -> None:
         """Log what is still counted."""

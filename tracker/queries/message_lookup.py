@@ -1,8 +1,7 @@
-"""Find messages: by number, customer or recipient's address, and those of a batch by status."""
+"""Find a message by its number, its customer, or its recipient's address."""
 
 import re
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from difflib import get_close_matches
 
 import sqlalchemy as sa
@@ -10,12 +9,10 @@ from sqlalchemy import Connection
 
 from tracker.errors import NotFound
 from tracker.queries.campaign_state import read_origins
-from tracker.record.catalog import Batch, Campaign
-from tracker.record.predicates import is_of_batch, is_of_message_in, is_same_batch
-from tracker.status import Status
-from tracker.store.schema.catalog import audiences, batches, customers
+from tracker.record.catalog import Campaign
+from tracker.store.schema.catalog import audiences, customers
 from tracker.store.schema.integers import MAX_INTEGER
-from tracker.store.schema.messages import messages, tallies
+from tracker.store.schema.messages import messages
 from tracker.text import join_with_or
 
 MAX_NUMBER_DIGITS = len(str(MAX_INTEGER))
@@ -175,55 +172,3 @@ def find_customers_by_number(
         customers.c.audience_id == audience_id, customers.c.number.in_(numbers)
     )
     return dict(connection.execute(query).all())
-
-
-def count_states(connection: Connection, batch: Batch) -> Counter[tuple[int, int]]:
-    """Return the number of a batch's messages by status and attempt, from its tallies.
-
-    Empty for a segment of a batch, since the tallies are those of the whole batch.
-    """
-    query = (
-        sa.select(tallies.c.status, tallies.c.attempt, sa.func.sum(tallies.c.messages))
-        .join(batches, is_same_batch(batches, tallies))
-        .where(
-            is_of_batch(tallies, batch),
-            tallies.c.messages > 0,
-            batches.c.first == batch.first,
-            batches.c.size == batch.size,
-        )
-        .group_by(tallies.c.status, tallies.c.attempt)
-    )
-    rows = connection.execute(query)
-    return Counter({(status, attempt): int(count) for status, attempt, count in rows})
-
-
-def read_numbers_in_status(
-    connection: Connection, batch: Batch, status: Status
-) -> Mapping[int, Sequence[int]]:
-    """Return a batch's messages that are in a status, by attempt, in ascending order.
-
-    The messages aren't read if the tallies say that they are all in one state, or none in this one.
-    """
-    counts = count_states(connection, batch)
-    if len(counts) == 1:
-        [(only_status, attempt)] = counts
-        return {attempt: range(batch.first, batch.last + 1)} if only_status == status else {}
-    if counts and not any(present == status for present, _ in counts):
-        return {}
-    return scan_numbers_in_status(connection, batch, status)
-
-
-def scan_numbers_in_status(
-    connection: Connection, batch: Batch, status: Status
-) -> Mapping[int, Sequence[int]]:
-    """Return the same from the messages themselves.
-
-    A journal entry sees its own moves there. Its tallies follow at its end.
-    """
-    from tracker.store.arrays import read_numbers_by_key  # a report on SQLite needs no arrays
-
-    query = sa.select(messages.c.number, messages.c.attempt).where(
-        is_of_message_in(messages, batch), messages.c.status == status
-    )
-    by_key = read_numbers_by_key(connection, query)
-    return {attempt: numbers for (attempt,), numbers in by_key.items()}

@@ -91,9 +91,9 @@ class Receipts(Sequence[Receipt]):
 
         A value that no column holds is replaced by the nearest one; such a receipt is unknown.
         """
-        columns = [part if isinstance(part, Receipts) else cls._parse(part) for part in parts]
-        all_values = zip(*map(cls._columns, columns), strict=True)
-        return cls(*map(np.concatenate, all_values))
+        columns = [cls._parse(())]
+        columns += [part if isinstance(part, Receipts) else cls._parse(part) for part in parts]
+        return cls(*map(np.concatenate, zip(*map(cls._columns, columns), strict=True)))
 
     @classmethod
     def of_outcomes(

@@ -17,8 +17,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from tracker.clock import Instant
 from tracker.errors import UnreadableRecord
 from tracker.monitoring import QueueDepth
+from tracker.queries.durations.stage_ages import read_oldest_message_ages
 from tracker.queries.report import Report, make_reports
-from tracker.queries.stage_ages import read_oldest_message_ages
 from tracker.queries.stalled import (
     StalledBatch,
     find_stalled_batches,

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection
 
 from tracker.clock import Instant
-from tracker.queries.message_lookup import read_numbers_in_status
+from tracker.queries.batch_states import read_numbers_in_status
 from tracker.queries.next_step import NextStep, next_step_while_throttled
 from tracker.record import allowance, engagement, inbound
 from tracker.record.catalog import Batch

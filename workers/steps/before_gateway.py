@@ -8,7 +8,7 @@ moves nothing, so it may be repeated.
 from collections.abc import Collection, Sequence
 
 from tracker.clock import Instant
-from tracker.queries.message_lookup import read_numbers_in_status, scan_numbers_in_status
+from tracker.queries.batch_states import read_numbers_in_status, scan_numbers_in_status
 from tracker.queries.next_step import CHECK_STEPS, read_completed_checks
 from tracker.record import allowance
 from tracker.record.catalog import Campaign

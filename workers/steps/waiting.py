@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from tracker.clock import Instant
-from tracker.queries.message_lookup import count_states
+from tracker.queries.batch_states import count_states
 from tracker.queries.retries import retry_due_time
 from tracker.record.arrivals import read_latest_arrival
 from tracker.record.catalog import Batch, Campaign

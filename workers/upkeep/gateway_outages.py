@@ -1,7 +1,9 @@
 """Learn from the events of tasks which gateways are unavailable, for which campaigns."""
 
+import ast
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -43,7 +45,9 @@ class GatewayOutages:
         """
         if not exception.startswith(_EXCEPTION_PREFIX):
             return
-        error = exception.removeprefix(_EXCEPTION_PREFIX).rstrip(")").strip("'\"")
+        error = exception.removeprefix(_EXCEPTION_PREFIX).removesuffix(")")
+        with suppress(ValueError, SyntaxError):  # Celery may have cut off a long one
+            error = str(ast.literal_eval(error))
         before = self._outages.get((campaign, task))
         is_same = before is not None and (
             not before.is_over or at - before.failed_at < SAME_OUTAGE_SECONDS

@@ -13,8 +13,8 @@ from sqlalchemy import Connection
 
 from simulator.setup.run import Run
 from tracker.clock import to_real_seconds
-from tracker.queries.latencies import DRIVER_LAG, QUEUED_TO_GATEWAY, TransitionTimes
-from tracker.queries.workload import read_step_seconds
+from tracker.queries.durations.latencies import DRIVER_LAG, QUEUED_TO_GATEWAY, TransitionTimes
+from tracker.queries.durations.workload import read_step_seconds
 from tracker.record.check_times import CheckTime
 from tracker.status import Status, Step
 

@@ -30,7 +30,7 @@ from tests.support.inline_runs import (
     run_scenario,
 )
 from tracker.output.report_lines import MEANINGS, balance_line, report_lines
-from tracker.queries.latencies import SPANS
+from tracker.queries.durations.latencies import SPANS
 from tracker.settings import load_settings
 from tracker.status import Reason, Status
 from tracker.store.database import Database

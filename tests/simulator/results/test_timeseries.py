@@ -8,7 +8,7 @@ from simulator.results.observations import ResourceUsage, Sample
 from simulator.results.timeseries import Timeseries, make_timeseries, parse_timeseries
 from tracker.clock import from_seconds
 from tracker.monitoring import QueueDepth
-from tracker.queries.latencies import Latencies, TransitionTimes
+from tracker.queries.durations.latencies import Latencies, TransitionTimes
 from tracker.status import Status
 from workers.queues import QUEUES
 

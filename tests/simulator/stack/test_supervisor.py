@@ -178,6 +178,18 @@ def test_a_large_log_is_rotated(
         assert (tmp_path / "one.log").read_text() == ""
 
 
+def test_a_log_that_grows_is_rotated_while_its_child_runs(
+    tmp_path: Path, log: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(child, "MAX_LOG_BYTES", 3)
+    monkeypatch.setattr(child, "LOG_CHECK_SECONDS", 0.05)
+    writer = f"print('before', flush=True)\n{SLEEPER}"
+    old, current = tmp_path / "one.old.log", tmp_path / "one.log"
+    with supervised([[command(tmp_path, "one", writer)]], log) as made:
+        supervise_until(made, lambda: old.exists() and old.read_text() == "before\n")
+        supervise_until(made, lambda: current.read_text() == "")
+
+
 def test_a_broker_whose_file_is_damaged_starts_without_it(
     tmp_path: Path, log: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

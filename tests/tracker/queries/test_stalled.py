@@ -20,8 +20,8 @@ from tests.support.factory import (
     step_context,
 )
 from tracker.clock import from_seconds, to_microseconds
+from tracker.queries.durations.stage_ages import read_oldest_message_ages
 from tracker.queries.next_step import CHECK_CHAIN
-from tracker.queries.stage_ages import read_oldest_message_ages
 from tracker.queries.stalled import (
     STALLED_AFTER,
     StalledBatch,

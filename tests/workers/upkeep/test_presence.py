@@ -213,3 +213,6 @@ def test_tasks_tell_which_gateways_are_unavailable() -> None:
         assert send("task-succeeded").gateway_outages == []
         [again] = send("task-retried", exception="GatewayUnavailable('x')").gateway_outages
         assert again.since == outage.since, "a task without messages had succeeded"
+        quoted = """it's "550 (no)\""""
+        [last] = send("task-retried", exception=repr(GatewayUnavailable(quoted))).gateway_outages
+        assert last.error == quoted

@@ -107,7 +107,7 @@ class Metric(Enum):
     QUEUE_WORKERS = ("queue_workers", "Workers that serve a queue.", ("queue",))
     RECENT_FAILURES = (
         "recent_failures",
-        "Tasks that failed without a retry, among the last 200 failures.",
+        "Tasks that failed without a retry in the last 15 minutes, among the last 200 failures.",
     )
     LAST_ROLLUP = (
         "rollup_timestamp_seconds",

@@ -35,7 +35,11 @@ from tests.support.factory import READY, in_gateway, in_status, move, not_sent_f
 from tests.support.inline_runs import build_campaign, build_scenario, enqueue_campaign, settle_batch
 from tracker.clock import to_seconds
 from tracker.monitoring import QueueDepth
-from tracker.queries.latencies import QUEUED_TO_GATEWAY, TransitionTimes, read_transition_times
+from tracker.queries.durations.latencies import (
+    QUEUED_TO_GATEWAY,
+    TransitionTimes,
+    read_transition_times,
+)
 from tracker.record.check_times import CheckTime
 from tracker.settings import load_settings
 from tracker.status import Reason, Status, Step

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from tracker.clock import Instant, to_real_seconds
-from tracker.queries.latencies import Latencies
+from tracker.queries.durations.latencies import Latencies
 from tracker.status import Step
 from tracker.store.arrays import read_columns
 from tracker.store.schema.work import steps

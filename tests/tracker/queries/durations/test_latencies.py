@@ -22,8 +22,8 @@ from tests.support.factory import (
     not_sent_for,
 )
 from tracker.clock import Instant, from_seconds
-from tracker.queries import latencies
-from tracker.queries.latencies import (
+from tracker.queries.durations import latencies
+from tracker.queries.durations.latencies import (
     DRIVER_LAG,
     GATEWAY_TO_OUTCOME,
     QUEUED_TO_FINAL,
