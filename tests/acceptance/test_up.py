@@ -108,12 +108,13 @@ def stack(make_shell: Callable[..., Shell]) -> Iterator[Stack]:
 def check_logs(folder: Path) -> None:
     """Check that Celery's lines name the batch, and that a healthy stack logs no warning."""
     worker_log = (folder / "worker-queued.log").read_text()
-    [ended, *_] = [
-        line
-        for line in worker_log.splitlines()
-        if f"Task {task_name(Step.SUPPRESS)}" in line and "succeeded" in line
-    ]
-    assert re.search(r"campaign=\d+ batch=\d+ step=suppress task=[\w-]+ run=\d+", ended)
+    for event in ("received", "succeeded"):
+        [line, *_] = [
+            line
+            for line in worker_log.splitlines()
+            if f"Task {task_name(Step.SUPPRESS)}" in line and event in line
+        ]
+        assert re.search(r"campaign=\d+ batch=\d+ step=suppress task=[\w-]+ run=\d+", line), line
     for log in folder.glob("*.log"):
         if log.name != "broker.log":  # Valkey warns of the kernel's settings
             assert not re.search(r"Z (WARNING|ERROR|CRITICAL) ", log.read_text()), log.read_text()
