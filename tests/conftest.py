@@ -15,6 +15,7 @@ from simulator.stack.local import start_local_broker
 from tests.support.compiled_statements import share_compiled_statements
 from tests.support.postgresql import SERVER_URL_VARIABLE, PostgresqlServer, start_bundled_server
 from tests.support.reusable_database import ReusableDatabase
+from tests.support.statements import observe_statements
 from tracker.settings import Settings, load_settings
 from tracker.store.database import Database, connect
 
@@ -118,6 +119,7 @@ def database(settings: Settings) -> Iterator[Database]:
     """Open an empty database with all tables, on each backend."""
     database = connect(settings.resolved_database_url)  # migrated already: see the templates
     share_compiled_statements(database)
+    observe_statements(database)
     yield database
     database.close()
 

@@ -19,6 +19,7 @@ from tests.support.factory import (
     move,
     step_context,
 )
+from tests.support.statements import executed
 from tracker.clock import from_seconds, to_microseconds
 from tracker.queries.durations.stage_ages import read_oldest_message_ages
 from tracker.queries.next_step import CHECK_CHAIN
@@ -246,14 +247,6 @@ def test_the_number_of_queries_does_not_depend_on_the_number_of_batches(database
     for campaign in campaigns:
         for number in range(100):
             enqueue_batch(database, campaign, batch=number, first=number, size=1, author=AUTHOR)
-    statements = []
-
-    def count(*_: object) -> None:
-        statements.append(1)
-
-    sa.event.listen(database.engine, "before_cursor_execute", count)
-    try:
+    with executed(database) as statements:
         find_stalled(database)
-    finally:
-        sa.event.remove(database.engine, "before_cursor_execute", count)
     assert len(statements) < 10, "a few queries per campaign"

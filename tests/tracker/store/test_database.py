@@ -30,7 +30,7 @@ from tests.support.factory import (
     make_busy_batch,
     run_concurrently,
 )
-from tests.support.statements import executed
+from tests.support.statements import executed, observe_statements
 from tracker.errors import (
     DatabaseFailed,
     DatabaseTooNew,
@@ -305,6 +305,7 @@ def on_sqlite(home: Path) -> Iterator[Database]:
     settings = load_settings(home=home)
     settings.prepare_home()
     with closing(open_database(settings)) as database:
+        observe_statements(database)
         yield database
 
 

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -151,19 +152,25 @@ def test_a_broker_that_hangs_is_the_one_cause(
 
 
 def test_a_database_that_can_only_be_read_is_down(
-    monitored: tuple[TestClient, psutil.Process], database: Database
+    database: Database, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    client, _ = monitored
-    assert client.get("/health").json()["parts"]["database"]["status"] == "ok"
+    monkeypatch.setattr(watch, "DATABASE_INTERVAL_SECONDS", 0.1)
+    is_read_only = threading.Event()
 
+    # A listener that is added while another thread executes a statement makes that fail.
     @sa.event.listens_for(database.engine, "begin")
     def forbid_writes(connection: sa.Connection) -> None:
-        statement = "SET TRANSACTION READ ONLY" if database.is_postgresql else "PRAGMA query_only=1"
-        connection.exec_driver_sql(statement)
+        if is_read_only.is_set():
+            connection.exec_driver_sql(
+                "SET TRANSACTION READ ONLY" if database.is_postgresql else "PRAGMA query_only=1"
+            )
 
-    wait_until(lambda: client.get("/health").json()["cause"] == "database", "it is noticed")
-    assert "can't be written" in client.get("/health").json()["parts"]["database"]["summary"]
-    assert client.get("/").status_code == 200, "the numbers can still be read"
+    with live_page_client(database, settings) as client:
+        assert client.get("/health").json()["parts"]["database"]["status"] == "ok"
+        is_read_only.set()
+        wait_until(lambda: client.get("/health").json()["cause"] == "database", "it is noticed")
+        assert "can't be written" in client.get("/health").json()["parts"]["database"]["summary"]
+        assert client.get("/").status_code == 200, "the numbers can still be read"
 
 
 def test_details_need_the_token(settings: Settings, database: Database) -> None:
