@@ -1,4 +1,6 @@
-"""The states of a campaign, and of its run."""
+"""The states of a campaign and of its run, and what people do to them."""
+
+from enum import StrEnum
 
 from tracker.status import DescribedSlug
 
@@ -25,3 +27,22 @@ GIVEN_UP_STATES = (CampaignState.INTERRUPTED, CampaignState.ABORTED)
 
 ENDED_STATES = (CampaignState.FINISHED, *GIVEN_UP_STATES)
 """The states of a run whose end is on record."""
+
+
+class ActionKind(DescribedSlug):
+    """What a person did to a campaign, a queue, a batch or a run."""
+
+    PAUSE = "pause", "Its work stops until it is resumed."
+    RESUME = "resume", "Its work goes on after a pause."
+    CANCEL = "cancel", "What isn't in the gateway yet is Not Sent."
+    REQUEUE = "requeue", "It gets a task, as by the sweep."
+    STOP = "stop", "It ends early."
+
+
+class TargetKind(StrEnum):
+    """What a person acted on."""
+
+    CAMPAIGN = "campaign"
+    QUEUE = "queue"
+    BATCH = "batch"
+    RUN = "run"

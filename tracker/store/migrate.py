@@ -28,7 +28,7 @@ RETIRED_REVISIONS = frozenset(
         "0007_initial",
     }
 )
-"""Revisions of databases from before the first release, which the one migration replaced."""
+"""Revisions of databases from before the first release, which the initial one replaced."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +57,7 @@ class Migrations:
 
 
 TRACKER_MIGRATIONS = Migrations(
-    layer="tracker", versions=SCRIPT_FOLDER / "versions", head="0008_initial"
+    layer="tracker", versions=SCRIPT_FOLDER / "versions", head="0009_actions"
 )
 
 

@@ -480,7 +480,7 @@ def test_the_head_is_the_newest_revision_and_files_are_named_after_revisions(
 
 
 HEAD_DIGESTS = {
-    "tracker": ("0008_initial", "d254f12c546b8947"),
+    "tracker": ("0009_actions", "8209cf583b8724e9"),
     "simulator": ("0008_initial", "d6ef3901765445a7"),
 }
 """The head of each layer, and the digest of its file."""

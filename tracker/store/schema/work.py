@@ -1,4 +1,4 @@
-"""Tables of the work on batches: recorded steps, re-queues, segments, and reports to apply."""
+"""Tables of the work on batches: recorded steps, re-queues, segments, reports to apply, actions."""
 
 from sqlalchemy import (
     BigInteger,
@@ -11,8 +11,10 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    text,
 )
 
+from tracker.campaign_states import ActionKind, TargetKind
 from tracker.status import Step
 from tracker.store.schema.metadata import metadata, sql_string_list
 
@@ -129,4 +131,25 @@ deferrals = Table(
     ForeignKeyConstraint(["campaign_id", "batch"], ["batches.campaign_id", "batches.batch"]),
     sqlite_with_rowid=False,
     comment="Queued messages that a check deferred. until: when they are judged again.",
+)
+
+actions = Table(
+    "actions",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("at", BigInteger, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("action", String(8), nullable=False),
+    Column("target_kind", String(8), nullable=False),
+    Column("target", Text, nullable=False),
+    Column("campaign_id", Integer),
+    Column("batch", Integer),
+    Column("run_id", Integer),
+    Column("reason", Text, nullable=False, server_default=text("''")),
+    CheckConstraint(f"action IN ({sql_string_list(ActionKind)})", name="action"),
+    CheckConstraint(f"target_kind IN ({sql_string_list(TargetKind)})", name="target_kind"),
+    comment="What people did: the action log. at: real time, by the database's clock. actor: who."
+    " target: the name of the campaign or queue, CAMPAIGN/BATCH, or the number of the run."
+    " campaign_id, batch, run_id: keys of the target, where it has them; a campaign has its run's."
+    " reason: why; may be empty.",
 )
