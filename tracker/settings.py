@@ -23,9 +23,6 @@ from tracker.loopback import is_loopback
 
 ENVIRONMENT_PREFIX = "SENDTRACE_"
 
-HIDDEN = "•••"
-"""Stands for a secret in what a server replies."""
-
 LogLevel = Annotated[
     Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], BeforeValidator(str.upper)
 ]
@@ -166,12 +163,18 @@ def load_environment(model: type[M], prefix: str, **overrides: object) -> M:
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        problem = error.errors()[0]
-        name = _variable(prefix, str(problem["loc"][0]))
+        raise UsageError(_describe_problems(error, prefix)) from None
+
+
+def _describe_problems(error: ValidationError, prefix: str) -> str:
+    """Return all that is wrong in one line: first what is missing, then what isn't valid."""
+    names: dict[str, list[str]] = {}
+    for problem in sorted(error.errors(), key=lambda problem: problem["type"] != "missing"):
         message = problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "missing":
             message = "not set, but required"
-        raise UsageError(f"{name}: {message}") from None
+        names.setdefault(message, []).append(_variable(prefix, str(problem["loc"][0])))
+    return "; ".join(f"{', '.join(variables)}: {message}" for message, variables in names.items())
 
 
 def _variable(prefix: str, name: str) -> str:

@@ -3,7 +3,7 @@
 import json
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
 MAX_LISTED_CHOICES = 12
@@ -15,6 +15,12 @@ MAX_TITLE_LENGTH = 200
 
 _JOINERS = frozenset("\u200c\u200d")
 """Characters that shape letters and emoji of many scripts, and are invisible themselves."""
+
+HIDDEN = "•••"
+"""Stands for a secret in a message."""
+
+MIN_SECRET_WITHIN_WORDS = 6
+"""Length from which a secret is hidden within words, too."""
 
 
 def join_with_or(words: Sequence[str]) -> str:
@@ -104,6 +110,20 @@ def describe_error(error: BaseException) -> str:
 
 
 _UNQUOTED_FIELD = re.compile(r"[\w.:+/-]+")
+
+
+def hide_secrets(text: str, secrets: Iterable[str]) -> str:
+    """Return a text without secrets, for messages.
+
+    A short one is hidden only where it stands alone: a password of one letter would otherwise make
+    the text unreadable, and so tell what the password is.
+    """
+    for secret in sorted(filter(None, secrets), key=len, reverse=True):
+        if len(secret) >= MIN_SECRET_WITHIN_WORDS:
+            text = text.replace(secret, HIDDEN)
+        else:
+            text = re.sub(rf"(?<![^\W_]){re.escape(secret)}(?![^\W_])", HIDDEN, text)
+    return text
 
 
 def format_fields(**fields: object) -> str:

@@ -8,8 +8,10 @@ from simulator.pages.comparison_text import (
     TABLE_HEADER,
     describe_noise,
     describe_side,
+    describe_uncertainty,
     describe_verdict,
     find_caveats,
+    find_pair_caveats,
     format_change,
     is_shown_by_default,
 )
@@ -39,14 +41,17 @@ def render_comparison_page(comparison: RunComparison) -> str:
             "title": f"{comparison.before[0].name} and {comparison.after[0].name}",
             "comparison": comparison,
             "verdict": describe_verdict(comparison),
-            "noise": describe_noise(comparison),
+            "noise": ". ".join((describe_noise(comparison), *describe_uncertainty(comparison))),
             "changes": Table(TABLE_HEADER, tuple(map(format_change, default_changes))),
             "all_figures": Table(TABLE_HEADER, tuple(map(format_change, all_changes))),
             "sides": {side: describe_side(runs) for side, runs in sides},
             "caveats": [
-                f"the run {side}: {caveat}"
-                for side, runs in sides
-                for caveat in find_caveats(runs[0])
+                *(
+                    f"the run {side}: {caveat}"
+                    for side, runs in sides
+                    for caveat in find_caveats(runs[0])
+                ),
+                *find_pair_caveats(comparison),
             ],
             "charts": draw_charts(list(_make_charts(comparison.before[0], comparison.after[0]))),
         },

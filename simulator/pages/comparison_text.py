@@ -4,6 +4,8 @@ from collections.abc import Iterator, Sequence
 
 from simulator.figures import Unit, format_figure
 from simulator.results.archive.comparison import (
+    COUNTS,
+    ENOUGH_RUNS,
     LATENCY_RULE,
     MIN_NOISE_SHARE,
     THROUGHPUT_RULE,
@@ -19,8 +21,8 @@ from tracker.text import pluralize
 MAX_NAMED_DIFFERENCES = 12
 """Different conditions that the text names."""
 
-MAX_NAMED_REGRESSIONS = 8
-"""Regressions that the verdict names; the table has all."""
+MAX_NAMED_FIGURES = 8
+"""Figures that a sentence names; the table has all."""
 
 TABLE_HEADER = ("figure", "before", "after", "change", "noise", "verdict")
 
@@ -53,10 +55,13 @@ def _format_lines(comparison: RunComparison, show_all: bool) -> Iterator[str]:
     unnamed = len(comparison.differences) - MAX_NAMED_DIFFERENCES
     if unnamed > 0:
         yield f"         and {unnamed:,} more: see --format json, or --html FILE"
+    for caveat in find_pair_caveats(comparison):
+        yield f"         {caveat}"
     yield ""
     yield _format_figures(comparison, show_all)
     yield ""
     yield describe_noise(comparison)
+    yield from describe_uncertainty(comparison)
     yield describe_verdict(comparison)
 
 
@@ -88,6 +93,13 @@ def find_caveats(run: StoredResult) -> Iterator[str]:
     yield from describe_distortion(run.summary.not_comparable)
     if not run.summary.verdict.is_proven:
         yield "failed: it differs from its prediction, or an invariant is broken"
+
+
+def find_pair_caveats(comparison: RunComparison) -> Iterator[str]:
+    """Yield why figures of these two runs aren't compared, though each run is sound."""
+    cause = comparison.incomparable_groups.get(COUNTS)
+    if cause is not None and comparison.unjudged_reason is None:
+        yield f"counts not comparable: {cause}"
 
 
 def is_shown_by_default(change: FigureChange) -> bool:
@@ -139,6 +151,15 @@ def describe_noise(comparison: RunComparison) -> str:
     )
 
 
+def describe_uncertainty(comparison: RunComparison) -> Iterator[str]:
+    """Yield the advice to repeat the runs, if a figure changed by about as much as the noise."""
+    if uncertain := [change.figure for change in comparison.uncertain]:
+        yield (
+            f"Repeat more: {_list_figures(uncertain)} changed by about as much as the noise;"
+            f" simulate --repeat {ENOUGH_RUNS} on both sides shows whether it is a change"
+        )
+
+
 def describe_verdict(comparison: RunComparison) -> str:
     """Return the verdict: whether any figure is worse."""
     if comparison.unjudged_reason is not None:
@@ -147,7 +168,10 @@ def describe_verdict(comparison: RunComparison) -> str:
     if not worse:
         ignored = ", ".join(comparison.incomparable_groups)
         return f"✔ no regression{ignored and f'; not compared: {ignored}'}"
-    unnamed = len(worse) - MAX_NAMED_REGRESSIONS
+    return f"✘ {pluralize(len(worse), 'regression')}: {_list_figures(worse)}"
+
+
+def _list_figures(figures: Sequence[str]) -> str:
+    unnamed = len(figures) - MAX_NAMED_FIGURES
     more = f" and {unnamed:,} more" if unnamed > 0 else ""
-    named = ", ".join(worse[:MAX_NAMED_REGRESSIONS])
-    return f"✘ {pluralize(len(worse), 'regression')}: {named}{more}"
+    return f"{', '.join(figures[:MAX_NAMED_FIGURES])}{more}"

@@ -14,6 +14,7 @@ from tracker.errors import BrokerFailed, BrokerUnreachable, UsageError
 from tracker.monitoring import QueueDepth
 from tracker.settings import Settings
 from tracker.store.database import Database
+from tracker.text import hide_secrets
 from workers.queues import QUEUES
 from workers.upkeep.broker import count_tasks, drop_tasks, make_broker_client, read_queue_depths
 from workers.upkeep.sweep import RequeuedBatch, requeue_stalled_batches
@@ -74,10 +75,8 @@ class Broker:
         """Return the first line of an error without the broker's password."""
         lines = str(error).strip().splitlines()
         cause = lines[0] if lines else type(error).__name__
-        password = urlsplit(self.url).password
-        if password:
-            cause = cause.replace(unquote(password), "***").replace(password, "***")
-        return cause
+        password = urlsplit(self.url).password or ""
+        return hide_secrets(cause, {password, unquote(password)})
 
     def count_waiting_tasks(self) -> int:
         """Return the number of tasks that are queued or held by a worker."""

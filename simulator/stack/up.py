@@ -34,6 +34,9 @@ READY_POLL_SECONDS = 0.25
 WORKER_STOP_SECONDS = 30.0
 """Seconds that a worker has to finish its tasks: a step on a large batch takes seconds."""
 
+FLOWER_STOP_SECONDS = 30.0
+"""Seconds that Flower has to save its tasks; 100,000 take 4 s on an idle core."""
+
 BROKER_FOLDER_REMOVAL_SECONDS = 60
 """Seconds until the broker's socket is removed when this process dies; workers stop before."""
 
@@ -128,7 +131,11 @@ class _StackChildren:
         web = [*PYTHON_MODULE, "simulator", "serve", f"--host={self._ports.host}"]
         others = [
             self._child("beat", beat),
-            self._child("flower", [*flower, f"--port={self._ports.flower_port}"]),
+            self._child(
+                "flower",
+                [*flower, f"--port={self._ports.flower_port}"],
+                stop_seconds=FLOWER_STOP_SECONDS,
+            ),
             self._child("web", [*web, f"--port={self._ports.web_port}"]),
         ]
         return [*broker, stage_workers, others]

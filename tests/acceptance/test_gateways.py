@@ -56,8 +56,6 @@ def test_a_rate_holds_across_workers_and_batches(shell: Shell) -> None:
             end += 1
         most = max(most, totals[end] - totals[start])
     assert most <= 1_010
-    seconds = (instants[-1] - instants[0]) / MICROSECONDS_PER_SECOND
-    assert totals[-1] >= 0.98 * 1_000 * seconds
     assert run.result["figures"]["gateway.repeats"] == 0
 
 

@@ -9,6 +9,7 @@ from tracker.text import (
     describe_error,
     escape_control_characters,
     format_fields,
+    hide_secrets,
     pluralize,
     to_one_line,
     validate_title,
@@ -81,3 +82,21 @@ def test_a_noun_follows_its_count() -> None:
     assert [pluralize(2_000, noun) for noun in ("entry", "row", "batch", "process")] == [
         "2,000 entries", "2,000 rows", "2,000 batches", "2,000 processes"
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "secrets", "hidden"),
+    [
+        ("no s3cret1 here", ["s3cret1"], "no ••• here"),
+        ("keys3cret1key", ["s3cret1"], "key•••key"),
+        ("a database said: a", ["a"], "••• database said: •••"),
+        ("password=a; bad_a", ["a"], "password=•••; bad_•••"),
+        ("nothing to hide", [""], "nothing to hide"),
+        ("abcdefgh and abcdef", ["abcdef", "abcdefgh"], "••• and •••"),
+        ("a dot. and b", ["."], "a dot. and b"),
+    ],
+)
+def test_secrets_are_hidden_and_the_rest_stays_readable(
+    text: str, secrets: list[str], hidden: str
+) -> None:
+    assert hide_secrets(text, secrets) == hidden

@@ -20,6 +20,7 @@ from tracker.clock import Instant
 from tracker.errors import DatabaseFailed, DatabaseUnreachable, UsageError
 from tracker.store.columns import ColumnValues, find_constants
 from tracker.store.database_clock import REACHABLE_SINCE
+from tracker.text import hide_secrets
 
 if TYPE_CHECKING:
     from sqlalchemy.dialects import postgresql, sqlite
@@ -68,10 +69,8 @@ class Database:
         """Return the first line of a driver's error, with the password masked."""
         text = str(error.orig if isinstance(error, DBAPIError) else error).strip()
         summary = text.splitlines()[0] if text else type(error).__name__
-        for password in (self.engine.url.password, self.engine.url.query.get("password")):
-            if password:
-                summary = summary.replace(str(password), "***")
-        return summary
+        passwords = (self.engine.url.password, self.engine.url.query.get("password"))
+        return hide_secrets(summary, (str(password or "") for password in passwords))
 
     @contextmanager
     def readable_errors(self) -> Iterator[None]:

@@ -14,14 +14,12 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
 
 from tracker.errors import UsageError
 from tracker.loopback import is_loopback
-from tracker.settings import HIDDEN, load_environment
+from tracker.settings import load_environment
+from tracker.text import hide_secrets
 from workers.gateways.http_template import DEFAULT_BODY, compile_json
 from workers.gateways.step_time import MAX_REPLY_SECONDS
 
 ENV_PREFIX = "SENDTRACE_HTTP_"
-
-MIN_SECRET_LENGTH = 4
-"""Characters from which on a value of the environment is hidden."""
 
 _PLACEHOLDER = re.compile(r"\$\{([^{}]*)\}")
 _SECRET_VARIABLE = re.compile(rf"{ENV_PREFIX}[A-Z0-9_]+")
@@ -148,9 +146,7 @@ class Endpoint:
 
     def hide_secrets(self, text: str) -> str:
         """Return a text without the secrets, which a server may return in its reply."""
-        for secret in self._secrets:
-            text = text.replace(secret, HIDDEN)
-        return text
+        return hide_secrets(text, self._secrets)
 
 
 def load_endpoint(settings: HttpSettings) -> Endpoint:
@@ -184,14 +180,13 @@ def load_endpoint(settings: HttpSettings) -> Endpoint:
 
 
 def _list_spellings(secrets: Iterable[str]) -> tuple[str, ...]:
-    """Return secrets as servers may write them in JSON, HTML and URLs, the longest first."""
+    """Return secrets as servers may write them in JSON, HTML and URLs."""
     spellings: set[str] = set()
     for secret in secrets:
-        if len(secret) >= MIN_SECRET_LENGTH:
-            as_json = json.dumps(secret)[1:-1]
-            spellings |= {secret, as_json, as_json.replace("/", r"\/"), escape(secret)}
-            spellings |= {quote(secret), quote(secret, safe=""), quote_plus(secret)}
-    return tuple(sorted(spellings, key=len, reverse=True))
+        as_json = json.dumps(secret)[1:-1]
+        spellings |= {secret, as_json, as_json.replace("/", r"\/"), escape(secret)}
+        spellings |= {quote(secret), quote(secret, safe=""), quote_plus(secret)}
+    return tuple(spellings)
 
 
 def _load_secrets(texts: Iterable[str]) -> dict[str, str]:

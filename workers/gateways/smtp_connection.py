@@ -12,7 +12,7 @@ from tracker.replies import ReplyKind, ReplyRule, classify_reply
 from tracker.text import make_printable
 from workers.gateways.base import GatewayUnavailable
 from workers.gateways.smtp_client import LimitedClient, TlsClient
-from workers.gateways.smtp_settings import SmtpSettings, Tls
+from workers.gateways.smtp_settings import ENV_PREFIX, SmtpSettings, Tls
 from workers.gateways.step_time import MAX_REPLY_SECONDS, STEP_MARGIN_SECONDS, extend_step_time
 
 PROBE_AFTER_IDLE_SECONDS = 5.0
@@ -20,6 +20,9 @@ PROBE_AFTER_IDLE_SECONDS = 5.0
 
 START_INPUT_CODE, SERVICE_CLOSING_CODE = 354, 421
 """Codes of replies (RFC 5321): to DATA, and from a server that closes the connection."""
+
+NO_TLS_REASONS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE")
+"""What OpenSSL says of a server that answers in clear text; the second since version 3.5."""
 
 _REPEATED_CODE = re.compile(r"\n\s*(?:[245]\.\d{1,3}\.\d{1,3}\b)?\s*")
 
@@ -213,7 +216,11 @@ def _quote_content(content: bytes) -> bytes:
 
 
 def _describe_error(error: Exception) -> str:
-    """Return what the server or the network reported."""
+    """Return what the server or the network reported, and the setting that may be wrong."""
+    if isinstance(error, smtplib.SMTPNotSupportedError) and "STARTTLS" in str(error):
+        return f"the server doesn't offer STARTTLS; set {ENV_PREFIX}TLS=tls or none"
+    if isinstance(error, ssl.SSLError) and error.reason in NO_TLS_REASONS:
+        return f"the server doesn't speak TLS on this port; set {ENV_PREFIX}TLS=starttls or none"
     if isinstance(error, smtplib.SMTPResponseException):
         text = error.smtp_error
         text = text.decode(errors="replace") if isinstance(text, bytes) else text

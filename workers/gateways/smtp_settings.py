@@ -8,7 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 
 from tracker.errors import UsageError
 from tracker.loopback import is_loopback
-from tracker.settings import HIDDEN, load_environment
+from tracker.settings import load_environment
+from tracker.text import hide_secrets
 
 ENV_PREFIX = "SENDTRACE_SMTP_"
 
@@ -47,9 +48,8 @@ class SmtpSettings(BaseModel):
         password = self.password.get_secret_value().encode()
         login = f"\0{self.username}\0".encode() + password
         # As it is, and as the commands AUTH LOGIN and AUTH PLAIN send it (RFC 4954, RFC 4616).
-        for secret in (base64.b64encode(login), base64.b64encode(password), password):
-            text = text.replace(secret.decode(), HIDDEN)
-        return text
+        secrets = (base64.b64encode(login), base64.b64encode(password), password)
+        return hide_secrets(text, map(bytes.decode, secrets))
 
     @property
     def port_in_use(self) -> int:

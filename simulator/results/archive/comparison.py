@@ -4,8 +4,7 @@ The value of a repeated run (`simulate --repeat`) is the median of its repetitio
 is its noise. For a single run a default noise is assumed.
 """
 
-import difflib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from statistics import median
@@ -20,7 +19,8 @@ from simulator.figures import (
     Unit,
     split_figure_name,
 )
-from simulator.results.archive.store import RunSummary, StoredResult
+from simulator.results.archive.differences import RunDifference, find_differences
+from simulator.results.archive.store import StoredResult
 from simulator.results.observations import RunState
 
 COMPARISON_VERSION = 1
@@ -56,39 +56,31 @@ class FigureRule:
 THROUGHPUT_RULE = FigureRule(direction=1, share=0.15)
 LATENCY_RULE = FigureRule(direction=-1, share=0.30, min_noise=0.5)
 
-FIGURE_GROUPS: dict[FigureRule | None, str] = {
-    THROUGHPUT_RULE: THROUGHPUT,
-    LATENCY_RULE: LATENCIES,
-}
-"""Name of the figures that a rule judges, as in the key `not_comparable` of a summary."""
-
 EXACT_RULE = FigureRule(direction=0)
 """For figures that follow from the seed, without noise."""
 
 MORE_IS_BETTER = FigureRule(direction=1)
 LESS_IS_BETTER = FigureRule(direction=-1)
 
+COUNTS = "counts"
+
+FIGURE_GROUPS: dict[FigureRule | None, str] = {
+    THROUGHPUT_RULE: THROUGHPUT,
+    LATENCY_RULE: LATENCIES,
+    EXACT_RULE: COUNTS,
+    MORE_IS_BETTER: COUNTS,
+    LESS_IS_BETTER: COUNTS,
+}
+"""Name of the figures that a rule judges, as in the key `not_comparable` of a summary."""
+
+ENOUGH_RUNS = 5
+"""Repetitions after which a change as large as the noise is accepted as it is."""
+
 JUDGED_PERCENTILES = ("p50", "p90", "p95", "p99")
 """Higher ones depend on a few messages, and are shown without a judgement."""
 
 MIN_NOISE_SHARE = 0.25
 """Smallest noise of repeated runs, as a share of the default: a few runs may agree by chance."""
-
-COMPARED_SETTINGS = (
-    "scenario",
-    "seed",
-    "state",
-    "resumed",
-    "speed",
-    "workers",
-    "batch_size",
-    "database",
-)
-
-COMPARED_TABLES = ("durability", "machine", "versions")
-
-VOLATILE_DETAILS = frozenset({"load before"})
-"""Details that differ between any two runs."""
 
 
 def find_rule(figure: str) -> FigureRule | None:
@@ -133,6 +125,13 @@ class FigureChange:
         """The difference as a share of the value before."""
         return self.difference / self.before if self.difference and self.before else None
 
+    @property
+    def is_about_noise(self) -> bool:
+        """True if the figure changed by half to twice its noise."""
+        if not self.band or self.difference is None:
+            return False
+        return 0.5 <= abs(self.difference) / self.band <= 2
+
     def as_json(self) -> dict[str, Any]:
         """Return the change for JSON."""
         return {
@@ -144,15 +143,6 @@ class FigureChange:
             "noise_band": self.band,
             "verdict": self.verdict.value,
         }
-
-
-@dataclass(frozen=True)
-class RunDifference:
-    """A condition in which two runs differ."""
-
-    what: str
-    before: str
-    after: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,7 +160,7 @@ class RunComparison:
         for side in (self.before, self.after):
             if side[0].summary.state is not RunState.FINISHED:
                 return f"{side[0].name} is partial ({side[0].summary.state})"
-        return None
+        return _describe_scenarios(self.before[0], self.after[0])
 
     @property
     def incomparable_groups(self) -> dict[str, str]:
@@ -183,6 +173,20 @@ class RunComparison:
         if self.unjudged_reason is not None:
             return []
         return [change for change in self.changes if change.verdict is ChangeVerdict.WORSE]
+
+    @property
+    def uncertain(self) -> list[FigureChange]:
+        """The figures that changed by half to twice their noise: more repetitions would tell."""
+        few = min(len(self.before), len(self.after)) < ENOUGH_RUNS
+        if self.unjudged_reason is not None or not few:
+            return []
+        return [
+            change
+            for change in self.changes
+            if change.band
+            and change.difference
+            and 0.5 <= abs(change.difference) / change.band <= 2
+        ]
 
     def as_json(self) -> dict[str, Any]:
         """Return the comparison for JSON."""
@@ -200,6 +204,7 @@ class RunComparison:
             "not_comparable": self.incomparable_groups,
             "differences": [asdict(difference) for difference in self.differences],
             "regressions": [change.figure for change in self.regressions],
+            "uncertain": [change.figure for change in self.uncertain],
             "changes": [change.as_json() for change in self.changes],
         }
 
@@ -223,7 +228,7 @@ def compare_runs(before: Sequence[StoredResult], after: Sequence[StoredResult]) 
             _compare_figure(figure, split_figure_name(figure, both)[1], unit, before, after)
             for figure, unit in figures.list_figure_units(both).items()
         ),
-        differences=tuple(_find_differences(before[0].summary, after[0].summary)),
+        differences=tuple(find_differences(before[0].summary, after[0].summary)),
     )
 
 
@@ -255,14 +260,28 @@ def _compare_figure(
     )
 
 
-def _find_incomparable_groups(*sides: Sequence[StoredResult]) -> dict[str, str]:
+def _find_incomparable_groups(
+    before: Sequence[StoredResult], after: Sequence[StoredResult]
+) -> dict[str, str]:
     """Return the groups of figures that can't be compared, each with the cause."""
-    return {
+    scenarios = _describe_scenarios(before[0], after[0])
+    if scenarios is not None:
+        return dict.fromkeys(FIGURE_GROUPS.values(), scenarios)
+    groups = {
         group: f"{run.name}: {cause}"
-        for side in sides
-        for run in side
+        for run in (*before, *after)
         for group, cause in run.summary.not_comparable.items()
     }
+    seeds = [run.summary.seed for run in (before[0], after[0])]
+    if seeds[0] != seeds[1]:
+        groups[COUNTS] = f"the seeds differ ({seeds[0]} and {seeds[1]})"
+    return groups
+
+
+def _describe_scenarios(before: StoredResult, after: StoredResult) -> str | None:
+    """Return that two runs are of different scenarios, or None."""
+    names = [run.summary.scenario for run in (before, after)]
+    return None if names[0] == names[1] else f"the scenarios differ ({names[0]} and {names[1]})"
 
 
 def _figure_values(figure: str, runs: Sequence[StoredResult]) -> list[float]:
@@ -291,45 +310,3 @@ def _judge_change(
     if not rule.direction:
         return ChangeVerdict.CHANGED
     return ChangeVerdict.BETTER if (now - was) * rule.direction > 0 else ChangeVerdict.WORSE
-
-
-def _find_differences(before: RunSummary, after: RunSummary) -> Iterator[RunDifference]:
-    settings = [summary.model_dump(include=set(COMPARED_SETTINGS)) for summary in (before, after)]
-    for what in COMPARED_SETTINGS:
-        old_text, new_text = (_format_detail(values[what]) for values in settings)
-        if old_text != new_text:
-            yield RunDifference(what.replace("_", " "), old_text, new_text)
-    if before.suppressions != after.suppressions:
-        lists = map(_describe_suppression_lists, (before, after))
-        yield RunDifference("suppression list", *lists)
-    tables = [summary.model_dump(include=set(COMPARED_TABLES)) for summary in (before, after)]
-    for table in COMPARED_TABLES:
-        old, new = tables[0][table], tables[1][table]
-        for what in dict.fromkeys((*old, *new)):
-            if old.get(what) != new.get(what) and what not in VOLATILE_DETAILS:
-                yield RunDifference(
-                    f"{table}: {what}", _format_detail(old.get(what)), _format_detail(new.get(what))
-                )
-    for line in _definition_changes(before.definition, after.definition):
-        mark, text = line[0], line[1:].strip()
-        if text:
-            is_removed = mark == "-"
-            yield RunDifference(
-                "scenario file",
-                before=text if is_removed else "",
-                after="" if is_removed else text,
-            )
-
-
-def _describe_suppression_lists(summary: RunSummary) -> str:
-    return "; ".join(f"{name}: {kept}" for name, kept in (summary.suppressions or {}).items())
-
-
-def _definition_changes(before: str, after: str) -> list[str]:
-    """Return the lines of the scenario file that were removed (`-`) or added (`+`)."""
-    lines = difflib.unified_diff(before.splitlines(), after.splitlines(), lineterm="", n=0)
-    return [line for line in list(lines)[2:] if not line.startswith("@@")]
-
-
-def _format_detail(value: object) -> str:
-    return "-" if value is None else str(value)

@@ -147,7 +147,7 @@ def test_a_broker_error_is_one_line_without_its_password() -> None:
     with pytest.raises(BrokerFailed) as failed, broker.readable_errors():
         raise ResponseError(f"OOM at {PASSWORD}\nand more")
     broker.close()
-    assert str(failed.value) == f"the broker {broker.redacted_url} failed: OOM at ***"
+    assert str(failed.value) == f"the broker {broker.redacted_url} failed: OOM at •••"
     assert failed.value.exit_code == 1
 
 

@@ -32,9 +32,9 @@ from tracker.queries.next_step import next_step
 from tracker.record.catalog import Batch
 from tracker.record.receipts import Receipt, apply_receipts
 from tracker.record.unconfirmed import UNCONFIRMED
-from tracker.settings import HIDDEN
 from tracker.status import Status, Step
 from tracker.store.database import Database
+from tracker.text import HIDDEN
 from workers.gateways.base import GatewayUnavailable, Submission
 from workers.gateways.http import HttpGateway
 from workers.gateways.http_client import BODY_SECONDS, MAX_BODY_BYTES

@@ -529,6 +529,20 @@ def test_the_connection_is_encrypted_and_the_certificate_is_verified(
     assert len(server.accepted) == 1
 
 
+@pytest.mark.parametrize("tls", ["starttls", "tls"])
+def test_a_server_without_encryption_names_the_setting(
+    database: Database,
+    serve: Callable[..., SmtpServerProcess],
+    monkeypatch: pytest.MonkeyPatch,
+    tls: str,
+) -> None:
+    serve()
+    monkeypatch.setenv("SENDTRACE_SMTP_TLS", tls)
+    batch = make_ready_batch(database, "ann@shop.internal")
+    with pytest.raises(GatewayUnavailable, match=r"the server doesn't .*; set SENDTRACE_SMTP_TLS="):
+        run_step(database, batch, Step.SUBMIT, open_gateway("smtp", "{}", database))
+
+
 @pytest.mark.parametrize(("password", "is_accepted"), [("secret", True), ("guess", False)])
 def test_the_gateway_logs_in_and_keeps_the_password_secret(
     database: Database,
@@ -570,6 +584,15 @@ def test_an_error_names_the_wrong_variable(
     for key, text in settings.items():
         if text is not None:
             monkeypatch.setenv(f"SENDTRACE_SMTP_{key}", text)
+    with pytest.raises(UsageError, match=message):
+        load_smtp_settings()
+
+
+def test_all_missing_variables_are_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SENDTRACE_SMTP_PORT", "0")
+    message = (
+        "SENDTRACE_SMTP_HOST, SENDTRACE_SMTP_FROM: not set, but required; SENDTRACE_SMTP_PORT: "
+    )
     with pytest.raises(UsageError, match=message):
         load_smtp_settings()
 

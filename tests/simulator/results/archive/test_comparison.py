@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from simulator.figures import list_figure_units
+from simulator.pages.comparison_page import render_comparison_page
 from simulator.pages.comparison_text import format_run_comparison
 from simulator.results.archive.comparison import (
     ChangeVerdict,
@@ -143,6 +144,46 @@ def test_runs_that_began_with_different_suppression_lists_are_told_apart() -> No
     changed = {"Acme": {"entries": 2, "digest": "cd" * 32}}
     other = compare_runs([before], [make_stored_result(2, suppressions=changed)])
     assert [difference.what for difference in other.differences] == ["suppression list"]
+
+
+def test_counts_of_different_seeds_are_not_compared() -> None:
+    figures = {"delivered": 89.0, "bounced": 9.0, "throughput": 1.0}
+    comparison = compare_runs([make_stored_result()], [make_stored_result(2, figures, seed=2)])
+    assert [change.figure for change in comparison.regressions] == ["throughput"]
+    assert find_change(comparison, "bounced").verdict is ChangeVerdict.NOT_COMPARABLE
+    for text in (format_run_comparison(comparison), render_comparison_page(comparison)):
+        assert "counts not comparable: the seeds differ (1 and 2)" in text
+
+
+def test_different_scenarios_are_not_judged() -> None:
+    figures = {"delivered": 89.0, "throughput": 1.0, "queued_to_final.p95": 99.0}
+    after = make_stored_result(2, figures, scenario="sale")
+    comparison = compare_runs([make_stored_result()], [after])
+    assert comparison.regressions == []
+    verdicts = {change.verdict for change in comparison.changes}
+    assert verdicts == {ChangeVerdict.NOT_COMPARABLE, ChangeVerdict.CONTEXT}
+    cause = "the scenarios differ (test and sale)"
+    assert comparison.unjudged_reason == cause
+    assert format_run_comparison(comparison).endswith(f"! not judged: {cause}")
+    assert "✘ worse" not in render_comparison_page(comparison)
+
+
+@pytest.mark.parametrize(
+    ("throughput", "repetitions", "is_uncertain"),
+    [(925.1, 1, False), (924.9, 1, True), (701.0, 1, True), (699.0, 1, False), (924.9, 5, False)],
+)
+def test_a_change_about_as_large_as_the_noise_asks_for_repetitions(
+    throughput: float, repetitions: int, is_uncertain: bool
+) -> None:
+    sides = [
+        [make_stored_result(first + number, {"throughput": value}) for number in range(repetitions)]
+        for first, value in ((1, 1_000.0), (11, throughput))
+    ]
+    comparison = compare_runs(*sides)
+    assert comparison.as_json()["uncertain"] == ["throughput"] * is_uncertain
+    advice = "Repeat more: throughput changed by about as much as the noise; simulate --repeat 5"
+    for text in (format_run_comparison(comparison), render_comparison_page(comparison)):
+        assert (advice in text) is is_uncertain
 
 
 def test_different_conditions_of_runs_are_listed() -> None:
