@@ -20,6 +20,7 @@ from benchmarks.databases import (
 from benchmarks.meter import Cost, order_turn
 from benchmarks.results import Measure
 from simulator.cli.simulate import DEFAULT_BATCH_SIZE
+from simulator.schema import analyze_all_tables
 from tracker.clock import to_datetime
 from tracker.organizations import CouponSeries
 from tracker.queries.next_step import CHECK_STEPS
@@ -110,7 +111,7 @@ def measure_receipts(bench: DatabaseBenchmark) -> None:
             ]
             for campaign in campaigns
         )
-        database.analyze()
+        analyze_all_tables(database)
         gc.collect()
         gc.freeze()
         gc.set_threshold(GC_THRESHOLD)  # as in a worker

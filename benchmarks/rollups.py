@@ -19,6 +19,7 @@ from benchmarks.databases import (
 from benchmarks.meter import Cost, time_in_turns
 from benchmarks.results import Measure
 from simulator.cli.simulate import DEFAULT_BATCH_SIZE
+from simulator.schema import analyze_all_tables
 from tracker.clock import to_microseconds
 from tracker.record.catalog import Campaign
 from tracker.record.engagement import QUARTER_MICROSECONDS, EngagementEvent, record_engagement
@@ -63,7 +64,7 @@ def measure_rollups(bench: DatabaseBenchmark) -> None:
                     _insert_opens(connection, day, new)
             days = 1 + old // new
             roll_up_engagement(database, UTC)
-            database.analyze()
+            analyze_all_tables(database)
             rollup, group_by = time_in_turns(
                 partial(roll_up_engagement, database, UTC),
                 partial(_count_new_events, database, new),

@@ -26,6 +26,7 @@ from tracker.status import LEGAL_TRANSITIONS, Status
 from tracker.store.database import Database, check_reachable, connect
 from tracker.store.migrate import Migrations, migrate
 from tracker.store.schema.metadata import NAMING_CONVENTION, sql_code_list
+from tracker.store.schema.tables import TRACKER_TABLES
 
 SIMULATOR_MIGRATIONS = Migrations(
     layer="simulator",
@@ -182,6 +183,11 @@ def migrate_all_tables(database: Database) -> None:
     """Bring the tables of all layers up to date."""
     migrate(database)
     migrate_simulator_tables(database)
+
+
+def analyze_all_tables(database: Database) -> None:
+    """Update the planner's statistics of the tables of all layers."""
+    database.analyze((*TRACKER_TABLES, *metadata.sorted_tables))
 
 
 def open_database(settings: Settings) -> Database:

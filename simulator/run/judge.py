@@ -10,6 +10,7 @@ from simulator.retry import retry_transient
 from simulator.run.driver_record import DriverRecord, load_drivers
 from simulator.run.options import RunOptions
 from simulator.run.outcome import RunOutcome, archive_result
+from simulator.schema import analyze_all_tables
 from simulator.setup.rebuild import RunNotStarted, load_run
 from simulator.setup.run import Run
 from tracker.campaign_states import CampaignState
@@ -59,7 +60,7 @@ class RecordedRun:
 
     def judge(self, database: Database) -> RunResult:
         """Compare the run with its prediction and its thresholds."""
-        retry_transient(database.analyze)
+        retry_transient(partial(analyze_all_tables, database))
         return retry_transient(
             partial(judge_run, database, self.run, self.observations, self.conditions)
         )

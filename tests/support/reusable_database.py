@@ -7,19 +7,12 @@ import psycopg
 
 from simulator import schema as simulator_schema
 from tests.support.postgresql import PostgresqlServer
-from tracker.store.schema import (  # noqa: F401
-    catalog,
-    engagement,
-    messages,
-    suppressions,
-    work,
-)
-from tracker.store.schema.metadata import metadata
+from tracker.store.schema.tables import TRACKER_TABLES
 
 TABLES = tuple(
     table.name
-    for layer in (simulator_schema.metadata, metadata)
-    for table in reversed(layer.sorted_tables)
+    for tables in (simulator_schema.metadata.sorted_tables, TRACKER_TABLES)
+    for table in reversed(tables)
 )
 """All tables of both layers; each comes before the tables that it refers to."""
 

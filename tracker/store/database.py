@@ -125,9 +125,9 @@ class Database:
         """Wait for other migrations, and keep them out until the transaction ends."""
         self._backend.lock_migrations(connection)
 
-    def analyze(self) -> None:
-        """Update the query planner's statistics, which PostgreSQL does only after a minute."""
-        self._backend.analyze(self.engine)
+    def analyze(self, tables: Sequence[Table]) -> None:
+        """Update the planner's statistics of tables, which PostgreSQL does only after a minute."""
+        self._backend.analyze(self.engine, tables)
 
     def read_durability_settings(self) -> dict[str, str]:
         """Return the settings that decide what a commit guarantees, and the server's version."""

@@ -69,7 +69,7 @@ class SqliteBackend:
     def lock_migrations(self, connection: Connection) -> None:
         """Do nothing: the transaction is the only writer."""
 
-    def analyze(self, engine: Engine) -> None:
+    def analyze(self, engine: Engine, tables: Sequence[Table]) -> None:
         """Do nothing: the migration sets the planner's statistics."""
 
     def read_durability_settings(self, connection: Connection) -> dict[str, str]:
