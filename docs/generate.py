@@ -11,6 +11,7 @@ from docs.reference_grafana import grafana_dashboard
 from docs.reference_scenario import scenario_reference
 from docs.reference_web import api_reference, metrics_reference
 from docs.scenario_schema import format_schema, scenario_schema
+from drills.results import DrillsFile
 from tracker.campaign_states import CampaignState
 from tracker.output.report_lines import NO_ROLLUP, NO_SHARE, SHARES_MEANING, all_report_lines
 from tracker.queries.report import Report
@@ -133,6 +134,11 @@ def bench_schema() -> str:
     return format_schema(BenchmarkResult.model_json_schema())
 
 
+def drills_schema() -> str:
+    """Return docs/drills.schema.json."""
+    return format_schema(DrillsFile.model_json_schema())
+
+
 GENERATED_PAGES: Mapping[str, Callable[[], str]] = {
     "lifecycle.md": lifecycle_page,
     "report.md": report_page,
@@ -140,6 +146,7 @@ GENERATED_PAGES: Mapping[str, Callable[[], str]] = {
     "scenario.md": scenario_reference,
     "scenario.schema.json": scenario_schema,
     "bench.schema.json": bench_schema,
+    "drills.schema.json": drills_schema,
     "audience-file.md": audience_reference,
     "api.md": api_reference,
     "metrics.md": metrics_reference,

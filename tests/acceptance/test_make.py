@@ -17,6 +17,7 @@ SHORT_FORMS = {
     "docs": (),
     "faults": ("QUICK=1", "ARGS=--only nothing --messages 500 --json {folder}/faults.json"),
     "schedules": ("SCHEDULES=5",),
+    "drills": (),  # see test_drills.py
     "bench": (),  # see test_benchmarks.py
     "bench-compare": (),  # see test_benchmarks.py
     "bench-peers": (),  # see test_peers.py
@@ -36,7 +37,7 @@ def test_readme_shows_what_make_demo_prints(tmp_path: Path) -> None:
         assert re.search(rf"^    {line} +[1-9]", sample, re.MULTILINE), line
 
 
-TESTED_ELSEWHERE = {"bench", "bench-compare", "bench-peers", "demo"}
+TESTED_ELSEWHERE = {"bench", "bench-compare", "bench-peers", "demo", "drills"}
 
 
 @pytest.mark.parametrize("target", sorted(SHORT_FORMS.keys() - TESTED_ELSEWHERE))

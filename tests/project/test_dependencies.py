@@ -69,7 +69,7 @@ def _normalize(name: str) -> str:
 
 
 def test_nothing_outside_tests_imports_from_tests() -> None:
-    folders = ("tracker", "workers", "simulator", "benchmarks", "fault_matrix", "docs")
+    folders = ("tracker", "workers", "simulator", "benchmarks", "drills", "fault_matrix", "docs")
     assert [*_find_importing(folders, r"tests\b")] == []
 
 

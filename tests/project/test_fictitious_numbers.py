@@ -10,7 +10,16 @@ from workers.mobile import RESERVED_FOR_FICTION
 
 INTERNATIONAL = re.compile(r"(?<!\w)\+\d[\d ().-]{7,18}\d\b")
 
-FOLDERS = ("benchmarks", "docs", "fault_matrix", "scenarios", "simulator", "tests", "tracker")
+FOLDERS = (
+    "benchmarks",
+    "docs",
+    "drills",
+    "fault_matrix",
+    "scenarios",
+    "simulator",
+    "tests",
+    "tracker",
+)
 SUFFIXES = {".py", ".md", ".toml", ".csv", ".json", ".html"}
 
 OTHER_FICTION = re.compile(

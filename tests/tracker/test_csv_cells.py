@@ -47,7 +47,7 @@ def test_an_escaped_cell_is_read_again_as_it_was(text: str) -> None:
 def test_every_csv_file_is_written_by_this_writer() -> None:
     writers = [
         path.relative_to(ROOT).as_posix()
-        for top in ("tracker", "workers", "simulator", "fault_matrix", "benchmarks")
+        for top in ("tracker", "workers", "simulator", "fault_matrix", "drills", "benchmarks")
         for path in (ROOT / top).rglob("*.py")
         if "csv.writer(" in (text := path.read_text("utf-8")) or "DictWriter" in text
     ]

@@ -1,0 +1,74 @@
+"""Watches beside a drill, each in a thread: when harm is noticed, and when it is over."""
+
+import threading
+import time
+from collections.abc import Callable
+
+from drills.stack import POLL_SECONDS, DrillStack
+
+STABLE_SECONDS = 4.0
+"""Time for which a stack must be healthy to count as healthy from the first moment of it."""
+
+
+class NoticeWatch:
+    """A watch that notes when /health is first not ok, or doesn't answer.
+
+    Attributes:
+        noticed_after: seconds from the watch's start; None while /health was ok.
+    """
+
+    def __init__(self, stack: DrillStack) -> None:
+        self.noticed_after: float | None = None
+        self._stack = stack
+        self._started_at = time.monotonic()
+        self._stop_requested = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="notice", daemon=True)
+        self._thread.start()
+
+    @property
+    def has_noticed(self) -> bool:
+        """True once /health was not ok."""
+        return self.noticed_after is not None
+
+    def stop(self) -> None:
+        """End the thread."""
+        self._stop_requested.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while self.noticed_after is None and not self._stop_requested.wait(POLL_SECONDS):
+            health = self._stack.ask_json("/health")
+            if health is None or health["status"] != "ok":
+                self.noticed_after = round(time.monotonic() - self._started_at, 1)
+
+
+class RecoveryWatch:
+    """A watch that measures, from its start, how long it takes until a condition holds stably."""
+
+    def __init__(self, is_healthy: Callable[[], bool], limit: float) -> None:
+        self._is_healthy, self._limit = is_healthy, limit
+        self._healthy_after: float | None = None
+        self._thread = threading.Thread(target=self._run, name="recovery", daemon=True)
+        self._thread.start()
+
+    @property
+    def is_over(self) -> bool:
+        """True once the condition holds stably, or the limit has passed."""
+        return not self._thread.is_alive()
+
+    def wait(self) -> float | None:
+        """Return the seconds until the condition held; None if it didn't within the limit."""
+        self._thread.join()
+        return self._healthy_after
+
+    def _run(self) -> None:
+        started_at, held_since = time.monotonic(), None
+        while (now := time.monotonic()) - started_at < self._limit:
+            if not self._is_healthy():
+                held_since = None
+            elif held_since is None:
+                held_since = now
+            if held_since is not None and time.monotonic() - held_since > STABLE_SECONDS:
+                self._healthy_after = round(held_since - started_at, 1)
+                return
+            time.sleep(POLL_SECONDS)
