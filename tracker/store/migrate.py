@@ -7,6 +7,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from tracker.errors import DatabaseTooNew, DatabaseTooOld
+from tracker.store.applied_migrations import record_applied
 from tracker.store.database import Database
 
 SCRIPT_FOLDER = Path(__file__).parent / "migrations"
@@ -57,7 +58,7 @@ class Migrations:
 
 
 TRACKER_MIGRATIONS = Migrations(
-    layer="tracker", versions=SCRIPT_FOLDER / "versions", head="0009_actions"
+    layer="tracker", versions=SCRIPT_FOLDER / "versions", head="0010_applied_migrations"
 )
 
 
@@ -111,6 +112,7 @@ def _upgrade(connection: Connection, migrations: Migrations) -> None:
     # Imported here because a current database, the usual case, doesn't need it.
     from alembic import command
     from alembic.config import Config
+    from alembic.script import ScriptDirectory
 
     config = Config()
     config.set_main_option("script_location", str(SCRIPT_FOLDER))
@@ -118,3 +120,8 @@ def _upgrade(connection: Connection, migrations: Migrations) -> None:
     config.set_main_option("path_separator", "newline")
     config.attributes.update(connection=connection, version_table=migrations.version_table)
     command.upgrade(config, "head")
+    marks = {
+        script.revision: script.module.compatible
+        for script in ScriptDirectory.from_config(config).walk_revisions()
+    }
+    record_applied(connection, migrations.layer, marks)

@@ -8,6 +8,7 @@ from alembic import op
 
 revision = "0008_initial"
 down_revision = None
+compatible = True
 
 
 def upgrade() -> None:

@@ -480,8 +480,8 @@ def test_the_head_is_the_newest_revision_and_files_are_named_after_revisions(
 
 
 HEAD_DIGESTS = {
-    "tracker": ("0009_actions", "8209cf583b8724e9"),
-    "simulator": ("0008_initial", "d6ef3901765445a7"),
+    "tracker": ("0010_applied_migrations", "50a7856228b34c1d"),
+    "simulator": ("0008_initial", "70efc4a72a34e422"),
 }
 """The head of each layer, and the digest of its file."""
 

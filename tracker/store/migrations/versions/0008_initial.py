@@ -9,6 +9,7 @@ from sqlalchemy.dialects import postgresql
 
 revision = "0008_initial"
 down_revision = None
+compatible = True
 
 POSTGRESQL_TRIGGER = (
     """\

@@ -5,6 +5,7 @@ from alembic import op
 
 revision = "0009_actions"
 down_revision = "0008_initial"
+compatible = True
 
 
 def upgrade() -> None:
