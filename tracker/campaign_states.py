@@ -10,6 +10,7 @@ class CampaignState(DescribedSlug):
 
     SCHEDULED = "scheduled", "Recorded; no message is queued yet."
     RUNNING = "running", "The driver of its run queues messages or waits for their outcomes."
+    PAUSED = "paused", "A person paused it: no message is queued, checked or submitted meanwhile."
     FINISHED = "finished", "Its run came to its end: every message is queued, and none is awaited."
     INTERRUPTED = "interrupted", "A person or a signal ended its run early."
     ABORTED = (
@@ -30,13 +31,16 @@ ENDED_STATES = (CampaignState.FINISHED, *GIVEN_UP_STATES)
 
 
 class ActionKind(DescribedSlug):
-    """What a person did to a campaign, a queue, a batch or a run."""
+    """What a person does to a campaign, a queue, a batch or a run.
 
-    PAUSE = "pause", "Its work stops until it is resumed."
-    RESUME = "resume", "Its work goes on after a pause."
-    CANCEL = "cancel", "What isn't in the gateway yet is Not Sent."
-    REQUEUE = "requeue", "It gets a task, as by the sweep."
-    STOP = "stop", "It ends early."
+    The meaning is the participle: what the target then is.
+    """
+
+    PAUSE = "pause", "paused"
+    RESUME = "resume", "resumed"
+    CANCEL = "cancel", "cancelled"
+    REQUEUE = "requeue", "re-queued"
+    STOP = "stop", "stopped"
 
 
 class TargetKind(StrEnum):

@@ -9,7 +9,7 @@ from datetime import timedelta
 from celery.exceptions import Retry
 
 from tracker.output.logs import LogFields
-from tracker.queries.next_step import NextStep, next_step
+from tracker.queries.next_step import PAUSED_STEPS, NextStep, next_step
 from tracker.record.catalog import Batch
 from tracker.record.journal import Author
 from tracker.record.monitoring.counters import CounterName, record_counters
@@ -57,7 +57,11 @@ class StepTask(RetryingTask):
 
 
 def run_step(task: StepTask, step: Step, work: StepFunction, arguments: StepArguments) -> None:
-    """Run a step on a batch; then enqueue its next step, unless the task's chain goes on."""
+    """Run a step on a batch; then enqueue its next step, unless the task's chain goes on.
+
+    The step is left out while its campaign is paused, unless it concerns what is in the gateway. A
+    pause that begins later doesn't end the step.
+    """
     counters = resources().counters
     waited = read_wait_seconds(task.request)
     if waited is not None:
@@ -72,19 +76,8 @@ def run_step(task: StepTask, step: Step, work: StepFunction, arguments: StepArgu
         unavailable_since=arguments.unavailable_since,
         counters=counters,
     )
-    following = None
-    with (
-        restarting_while_gateway_unavailable(task, step, arguments, batch),
-        restarting_bisected_step(task, step, arguments),
-        bisecting(
-            context,
-            step,
-            is_retry=arguments.is_retry or task.request.retries > 0,
-            refund_first=arguments.refund_first,
-            transient_errors=(*TRANSIENT_ERRORS, GatewayUnavailable),
-        ) as narrowed,
-    ):
-        following = work(narrowed)
+    is_held = batch.campaign.paused_at is not None and step in PAUSED_STEPS
+    following = None if is_held else _work(task, step, work, arguments, context)
     if task.request.chain or arguments.is_one_off:
         return
     following = following or next_step(context.database, batch, completed=step)
@@ -96,6 +89,29 @@ def run_step(task: StepTask, step: Step, work: StepFunction, arguments: StepArgu
             batch.campaign,
             delay=following.delay,
         )
+
+
+def _work(
+    task: StepTask,
+    step: Step,
+    work: StepFunction,
+    arguments: StepArguments,
+    context: StepContext,
+) -> NextStep | None:
+    """Run a step on a batch, or on the next segment of a bisected one; return what it returns."""
+    with (
+        restarting_while_gateway_unavailable(task, step, arguments, context.batch),
+        restarting_bisected_step(task, step, arguments),
+        bisecting(
+            context,
+            step,
+            is_retry=arguments.is_retry or task.request.retries > 0,
+            refund_first=arguments.refund_first,
+            transient_errors=(*TRANSIENT_ERRORS, GatewayUnavailable),
+        ) as narrowed,
+    ):
+        return work(narrowed)
+    return None  # the gateway is unavailable to a task beside the batch's own
 
 
 def _record_trouble(name: CounterName, label: str) -> None:

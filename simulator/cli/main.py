@@ -35,8 +35,10 @@ COMMANDS = {
     "judge": CommandEntry(
         "simulator.cli.resume:judge", "Give the result of a run from the record."
     ),
+    "pause": CommandEntry("simulator.cli.actions:pause", "Pause a campaign."),
     "resume": CommandEntry(
-        "simulator.cli.resume:resume", "Resume a run that was interrupted, aborted or abandoned."
+        "simulator.cli.resume:resume",
+        "Resume a paused campaign, or a run that was interrupted, aborted or abandoned.",
     ),
     "up": CommandEntry(
         "simulator.cli.stack:up", "Start broker, workers, beat, Flower and the live page."

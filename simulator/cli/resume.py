@@ -1,12 +1,14 @@
-"""The commands `sendtrace judge` and `sendtrace resume`, for runs that are on record."""
+"""The commands `sendtrace judge` and `sendtrace resume`, for what is on record."""
 
 import json
 import signal
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from simulator.cli.actions import ReasonOption, act_on_campaign
 from simulator.cli.output import check_writable, write_output
 from simulator.cli.signals import exit_immediately, set_shutdown_handler
 from simulator.cli.simulate import (
@@ -15,7 +17,8 @@ from simulator.cli.simulate import (
     choose_exit_code,
     print_result_location,
 )
-from tracker.commands import DatabaseOption, exit_on_error, open_database
+from tracker.commands import DatabaseOption, RunOption, exit_on_error, open_database
+from tracker.errors import UsageError
 from tracker.settings import load_settings
 from tracker.store.schema.integers import MAX_INTEGER
 from tracker.text import escape_control_characters
@@ -26,6 +29,14 @@ if TYPE_CHECKING:
 
 RunArgument = Annotated[
     int, typer.Argument(metavar="RUN", min=1, max=MAX_INTEGER, help="The run's number.")
+]
+TargetArgument = Annotated[
+    str,
+    typer.Argument(metavar="CAMPAIGN|RUN", help="Name of a paused campaign, or the run's number."),
+]
+ResumeFileOption = Annotated[
+    Path | None,
+    typer.Option("--json", metavar="FILE", help="Write the result or the action as JSON."),
 ]
 WorkersOption = Annotated[
     int | None,
@@ -65,25 +76,70 @@ def judge(
 
 @exit_on_error
 def resume(
-    run: RunArgument,
+    target: TargetArgument,
     workers: WorkersOption = None,
     database: DatabaseOption = None,
     broker: BrokerOption = None,
     attach: AttachOption = None,
-    json_file: JsonFileOption = None,
+    json_file: ResumeFileOption = None,
+    run: RunOption = None,
+    reason: ReasonOption = "",
 ) -> None:
-    """Resume a run that was interrupted, aborted or abandoned.
+    """Resume a paused campaign, or a run that was interrupted, aborted or abandoned.
 
-    It queues the messages that are still scheduled; they arrive later by the pause. Every message
-    ends as in a run without a pause, except where credit, a message limit or the date decides.
+    A number means a run, and a name a campaign.
+
+    A campaign goes on within seconds: what would have been queued during the pause arrives later by
+    it. The run's result isn't comparable in speed. --run and --reason belong to a campaign.
+
+    A run queues the messages that are still scheduled; they arrive later by the pause. Every
+    message ends as in a run without a pause, except where credit, a message limit or the date
+    decides.
     Faults whose time had come are not injected again. The result is marked as resumed: figures of
-    its speed aren't comparable, and thresholds on them are not judged.
+    its speed aren't comparable, and thresholds on them are not judged. --workers, --broker and
+    --attach belong to a run.
 
-    Exit codes: as of `simulate`; 2 also for a run that is finished or running; 99 also for a
-    threshold that is not judged.
+    Exit codes: of a campaign, 0 resumed · 2 no such campaign, or one that isn't paused; of a run,
+    as of `simulate`; 2 also for a run that is finished or running; 99 also for a threshold that is
+    not judged.
 
-    Examples: sendtrace resume 3 · sendtrace resume 3 --workers 4
+    Examples: sendtrace resume diwali-email · sendtrace resume 3 --workers 4
     """
+    run_id = _parse_run(target)
+    options = {"--workers": workers, "--broker": broker, "--attach": attach}
+    if run_id is None:
+        _reject_options(options, "a run")
+        from tracker.record.actions.campaigns import resume_campaign
+
+        act_on_campaign(resume_campaign, target, run, reason, json_file, database)
+        return
+    _reject_options({"--run": run, "--reason": reason or None}, "a campaign")
+    _resume_run(run_id, workers, database, broker, attach, json_file)
+
+
+def _parse_run(target: str) -> int | None:
+    """Return the run that a number means, or None for a campaign's name."""
+    if not target.isdecimal():
+        return None
+    if not 1 <= int(target) <= MAX_INTEGER:
+        raise UsageError(f"RUN {target}: out of range; expected 1 to {MAX_INTEGER}")
+    return int(target)
+
+
+def _reject_options(options: Mapping[str, object], owner: str) -> None:
+    for name, value in options.items():
+        if value is not None:
+            raise UsageError(f"{name} is only for {owner}")
+
+
+def _resume_run(
+    run_id: int,
+    workers: int | None,
+    database: str | None,
+    broker: str | None,
+    attach: bool | None,
+    json_file: Path | None,
+) -> None:
     set_shutdown_handler(exit_immediately)
     from simulator.run.resume import ResumeOptions
     from simulator.run.resume import resume as resume_run
@@ -94,7 +150,7 @@ def resume(
     all_checks()  # a check that can't be loaded is an error before anything is changed
     set_shutdown_handler(signal.default_int_handler)  # a run cleans up when it is interrupted
     options = ResumeOptions(workers=workers, is_attached=attach)
-    _finish(resume_run(settings, run, options, _print_result), json_file)
+    _finish(resume_run(settings, run_id, options, _print_result), json_file)
 
 
 def _print_result(result: "RunResult") -> None:

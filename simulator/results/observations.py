@@ -21,12 +21,17 @@ from simulator.scenario.file import Scenario
 from simulator.scenario.thresholds import Threshold
 from tracker.audit import invariants
 from tracker.audit.invariants import InvariantResult
+from tracker.campaign_states import ActionKind
 from tracker.monitoring import QueueDepth
+from tracker.record.actions.log import Action
 
 SNAPSHOTS_BALANCE = invariants.Invariant(
     name="snapshots_balance",
     claim="The report balanced whenever it was looked at during the run.",
 )
+
+PAUSED_CAUSE = "a campaign was paused, which distorts the run's speed"
+"""The cause for what can't be judged of a run with a pause of a campaign."""
 
 RESUMED_CAUSE = "the run was resumed, and its pause distorts its speed"
 """The cause for what can't be judged of a resumed run."""
@@ -159,7 +164,8 @@ class DriverObservations:
         samples: one for each second.
         aborted_by: the threshold that stopped the run, if one did.
         requeued_count: stalled batches that were re-queued; one counts each time.
-        deferred_count: deferred messages at its end, for which it did not wait.
+        deferred_count: messages at its end, for which it did not wait: deferred ones, and those of
+            paused campaigns.
         deferred_seconds: real seconds since the start in which all messages on their way to the
             gateway were deferred.
         snapshot_count: how often the reports were read.
@@ -186,11 +192,13 @@ class RunObservations:
         planned: messages that the run was to send.
         drivers: what each driver saw, in their order; None for one that was killed, or that was
             interrupted before its end: then that is unknown.
+        actions: what people did to the run and its campaigns, in the order of time.
     """
 
     state: RunState
     planned: int
     drivers: Sequence[DriverObservations | None] = (DriverObservations(),)
+    actions: Sequence[Action] = ()
 
     @property
     def is_resumed(self) -> bool:
@@ -260,8 +268,11 @@ class RunObservations:
 
     def find_distorted_groups(self, scenario: Scenario) -> dict[str, str]:
         """Return the groups of speed figures that are distorted, each with the cause."""
+        speed_groups = (*CLOCK_GROUPS, *sorted(SAMPLED_SUBJECTS))
         if self.is_resumed:
-            return dict.fromkeys((*CLOCK_GROUPS, *sorted(SAMPLED_SUBJECTS)), RESUMED_CAUSE)
+            return dict.fromkeys(speed_groups, RESUMED_CAUSE)
+        if any(action.action is ActionKind.PAUSE for action in self.actions):
+            return dict.fromkeys(speed_groups, PAUSED_CAUSE)
         return scenario.distorted_groups
 
     def find_unjudged_figures(self, scenario: Scenario) -> dict[str, str]:

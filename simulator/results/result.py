@@ -33,6 +33,7 @@ from tracker.queries.durations.latencies import DRIVER_LAG, QUEUED_TO_GATEWAY, S
 from tracker.queries.durations.workload import Workload
 from tracker.queries.failures import RecordedFailure, read_failures
 from tracker.queries.report import Report, make_reports
+from tracker.record.actions.log import read_actions
 from tracker.record.check_times import CheckTime
 from tracker.record.suppressions.snapshot import ListSummary, read_summaries
 from tracker.status import Status
@@ -197,6 +198,7 @@ class RunResult:
             "thresholds": [threshold.as_json() for threshold in self.thresholds],
             "expectations": [expectation.as_json() for expectation in self.expectations],
             "faults": [fault.as_json() for fault in self.observations.injected_faults],
+            "actions": [action.as_json() for action in self.observations.actions],
             "recovery": {"sent_on": self.observations.requeued_count},
             "snapshots": self.observations.snapshot_count,
             "figures": dict(self.figures),
@@ -252,6 +254,8 @@ def judge_run(
     """Read the messages of a run, and compare them with the prediction and the thresholds."""
     with database.read_only_analytics() as connection:
         campaigns = run.recorded_campaigns
+        actions = read_actions(connection, limit=None, run_id=run.id)
+        observations = replace(observations, actions=actions[::-1])
         reports = make_reports(connection, campaigns)
         if observations.is_partial:
             run = run.limited_to([report.recorded for report in reports])

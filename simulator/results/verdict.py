@@ -12,6 +12,7 @@ from simulator.results.prediction_check import GatewayAnomalies, PredictionCheck
 from simulator.results.result import RunResult
 from simulator.scenario.faults import InjectedFault
 from tracker.audit.invariants import InvariantResult
+from tracker.clock import to_datetime
 from tracker.output.report_text import format_invariant_result
 from tracker.queries.failures import RecordedFailure
 from tracker.queries.report import Report
@@ -257,8 +258,10 @@ def list_warnings(result: RunResult) -> Iterator[str]:
 
 
 def list_notes(result: RunResult) -> Iterator[str]:
-    """Yield notes on faults, re-queued batches and the gateway."""
+    """Yield notes on actions, faults, re-queued batches and the gateway."""
     figures, observations = result.figures, result.observations
+    for action in observations.actions:
+        yield f"{to_datetime(action.at):%H:%M:%S} UTC: {action.description}"
     yield from map(_describe_failure, result.failures)
     yield from _list_suppression_notes(result)
     yield from _list_fault_notes(result)

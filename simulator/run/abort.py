@@ -25,6 +25,7 @@ from simulator.figures import (
 from simulator.results.measure import read_elapsed_seconds, read_ledger_figures
 from simulator.scenario.thresholds import Threshold
 from simulator.setup.run import Run, RunCampaign
+from tracker.campaign_states import CampaignState
 from tracker.clock import to_seconds
 from tracker.queries.durations.latencies import (
     GATEWAY_TO_OUTCOME,
@@ -57,12 +58,14 @@ SPANS_BY_NAME = {span.name: span for span in SPANS if span.name in LATENCY_SPANS
 class AbortCheck:
     """A check of the thresholds of a run that have `abort = true`. It is false without any.
 
-    Thresholds on the speed of a resumed run can't be judged, so they don't abort it.
+    Thresholds on the speed of a run can't be judged if it was resumed or a campaign was paused, so
+    they don't abort it.
     """
 
     def __init__(self, run: Run) -> None:
         names = [run_campaign.campaign.name for run_campaign in run.campaigns]
         self._run = run
+        self._has_paused = False
         self._thresholds = [
             threshold
             for threshold in run.scenario.thresholds
@@ -96,7 +99,11 @@ class AbortCheck:
         """Return the first threshold that can't be met any more, or None."""
         for latencies in self._latencies_by_campaign.values():
             latencies.read_finished_batches(connection)
+        self._has_paused |= any(report.state is CampaignState.PAUSED for report in reports)
         for threshold in self._thresholds:
+            is_of_speed = find_speed_group(threshold.figure, self._campaign_names) is not None
+            if is_of_speed and self._has_paused:
+                continue
             lowest, highest = self._compute_range(connection, threshold.figure, reports)
             if not threshold.can_be_met_within(lowest, highest):
                 return threshold

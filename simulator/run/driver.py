@@ -38,6 +38,7 @@ class Driver:
     Args:
         batch_size: most messages of a batch.
         is_settled: says whether a campaign has settled; a campaign that comes after it then begins.
+        is_paused: says whether a campaign is paused; none of its messages is then enqueued.
     """
 
     def __init__(
@@ -47,11 +48,13 @@ class Driver:
         run: Run,
         batch_size: int,
         is_settled: Callable[[RunCampaign], bool],
+        is_paused: Callable[[RunCampaign], bool],
     ) -> None:
         self._database = database
         self._app = app
         self._batch_size = batch_size
         self._is_settled = is_settled
+        self._is_paused = is_paused
         self._driver_number = run.driver_number
         self._campaigns_by_name = {
             run_campaign.campaign.name: run_campaign for run_campaign in run.campaigns
@@ -84,6 +87,7 @@ class Driver:
         self._begin_due_campaigns()
         for _ in range(len(self._active_campaigns)):
             sending = self._active_campaigns.popleft()
+            sending.is_held = self._is_paused(sending.run_campaign)
             due = sending.count_due(self._batch_size)
             if due:
                 self._send_batch(sending, due)
@@ -145,22 +149,40 @@ class _CampaignProgress:
         self._shape = run_campaign.plan.arrival_shape
         self._begins_at = begins_at
         self._last_sent_at = time.monotonic() - BATCH_COLLECTION_SECONDS
+        self._is_held = False
 
     @classmethod
     def after_batch(cls, run_campaign: RunCampaign, last: Batch) -> "_CampaignProgress":
         """Return the progress after the last recorded batch; the next message arrives now."""
-        sent = last.first + last.size
-        [seconds] = run_campaign.plan.arrival_shape.arrival_times(sent, 1)
-        progress = cls(run_campaign, run_campaign.campaign.clock.now() - from_seconds(seconds))
-        progress.messages_sent, progress.batches_sent = sent, last.batch + 1
+        progress = cls(run_campaign, run_campaign.starts_at)
+        progress.messages_sent, progress.batches_sent = last.first + last.size, last.batch + 1
+        progress._continue_now()
         return progress
+
+    @property
+    def is_held(self) -> bool:
+        """True while the campaign is paused. At the end of a pause, its next message arrives."""
+        return self._is_held
+
+    @is_held.setter
+    def is_held(self, is_held: bool) -> None:
+        if self._is_held and not is_held:
+            self._continue_now()
+        self._is_held = is_held
+
+    def _continue_now(self) -> None:
+        """Delay the messages that are left, so that the next one arrives now."""
+        [seconds] = self._shape.arrival_times(self.messages_sent, 1)
+        self._begins_at = self.run_campaign.campaign.clock.now() - from_seconds(seconds)
 
     @property
     def is_done(self) -> bool:
         return self.messages_sent == self.run_campaign.size
 
     def count_due(self, limit: int) -> int:
-        """Return the size of the batch to send now, or 0 while arrivals are collected."""
+        """Return the size of the batch to send now, or 0 while arrivals are collected or held."""
+        if self._is_held:
+            return 0
         now = self.run_campaign.campaign.clock.now()
         arrived = self._shape.count_arrived(to_seconds(now - self._begins_at))
         left = self.run_campaign.size - self.messages_sent

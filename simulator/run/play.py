@@ -60,7 +60,12 @@ class RunPlayer:
             system.database, run.recorded_campaigns, system.broker, system.app
         )
         self._driver = Driver(
-            system.database, system.app, run, batch_size, is_settled=self._watch.is_settled
+            system.database,
+            system.app,
+            run,
+            batch_size,
+            is_settled=self._watch.is_settled,
+            is_paused=self._watch.is_paused,
         )
         self._abort_check = AbortCheck(run)
         self._last_arrival_at = max(run_campaign.last_arrival_at for run_campaign in run.campaigns)
@@ -83,7 +88,7 @@ class RunPlayer:
         unbalanced = self._watch.unbalanced_reports
         return self._state, DriverObservations(
             aborted_by=aborted_by,
-            deferred_count=sum(report.deferred for report in self._watch.reports),
+            deferred_count=sum(report.held for report in self._watch.reports),
             deferred_seconds=tuple(sorted(self._deferred_seconds - self._other_seconds)),
             snapshot_count=self._watch.snapshot_count,
             unbalanced_count=len(unbalanced),

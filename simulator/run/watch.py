@@ -11,10 +11,11 @@ from simulator.retry import retry_transient
 from simulator.run.observers.base import RunProgress
 from simulator.setup.run import RunCampaign
 from simulator.stack.broker import Broker
+from tracker.campaign_states import CampaignState
 from tracker.errors import SendtraceError, UsageError
 from tracker.queries.report import Report, make_reports
 from tracker.queries.stalled import find_idle_batches
-from tracker.record.catalog import Campaign
+from tracker.record.catalog import Campaign, load_campaigns
 from tracker.record.due import DueKind, count_waiting_batches
 from tracker.store.database import Database
 from tracker.text import pluralize
@@ -51,9 +52,10 @@ class ProgressWatch:
         self._broker = broker
         self._app = app
         self._awaited_kinds: Collection[DueKind] = frozenset(DueKind)
-        self._is_awaiting_deferred = True
+        self._is_awaiting_all = True
         self._progress = RunProgress(0, 0, 0, 0)
         self._progress_by_campaign: dict[str, RunProgress] = {}
+        self._paused_campaigns: frozenset[str] = frozenset()
         self._read_at = time.monotonic()
         self._unmoved_seconds = self._idle_seconds = 0.0
         self._is_missing_workers = False
@@ -62,14 +64,21 @@ class ProgressWatch:
         self.unbalanced_reports: list[Report] = []
 
     def await_messages_in_progress(self) -> None:
-        """From now on, wait neither for engagement events nor for deferred messages."""
+        """From now on, wait for messages on their way only.
+
+        Engagement events, deferred messages and those of paused campaigns aren't awaited.
+        """
         self._awaited_kinds = frozenset({DueKind.RECEIPTS})
-        self._is_awaiting_deferred = False
+        self._is_awaiting_all = False
 
     def is_settled(self, run_campaign: RunCampaign) -> bool:
         """Return whether all messages of a campaign had settled at the last check."""
         progress = self._progress_by_campaign.get(run_campaign.campaign.name)
         return progress is not None and progress.is_complete(run_campaign.size)
+
+    def is_paused(self, run_campaign: RunCampaign) -> bool:
+        """Return whether a campaign was paused at the last check."""
+        return run_campaign.campaign.name in self._paused_campaigns
 
     def check_progress(self, now: float) -> RunProgress:
         """Read the progress.
@@ -110,6 +119,9 @@ class ProgressWatch:
             awaiting_batches = count_waiting_batches(connection, ids, self._awaited_kinds)
         self.snapshot_count += 1
         self.unbalanced_reports += [report for report in self.reports if not report.is_balanced]
+        self._paused_campaigns = frozenset(
+            report.campaign.name for report in self.reports if report.state is CampaignState.PAUSED
+        )
         self._progress_by_campaign = {
             report.campaign.name: self._make_progress(
                 [report], awaiting_batches[report.campaign.id]
@@ -120,15 +132,16 @@ class ProgressWatch:
 
     def _make_progress(self, reports: Sequence[Report], awaiting_batches: int) -> RunProgress:
         progress = RunProgress.from_reports(reports, awaiting_batches)
-        if self._is_awaiting_deferred:
+        if self._is_awaiting_all:
             return progress
-        deferred = sum(report.deferred for report in reports)
-        return replace(progress, pending_messages=progress.pending_messages - deferred)
+        held = sum(report.held for report in reports)
+        return replace(progress, pending_messages=progress.pending_messages - held)
 
     def _has_due_batch(self) -> bool:
         """Return whether a batch needs a step now, rather than at a later time."""
         with self._database.read() as connection:
-            return bool(find_idle_batches(connection, self._campaigns, timedelta()))
+            campaigns = load_campaigns(connection, [campaign.id for campaign in self._campaigns])
+            return bool(find_idle_batches(connection, campaigns, timedelta()))
 
     def _check_workers(self) -> None:
         """Raise RunStalled if workers are missing for the second time in a row."""

@@ -5,13 +5,16 @@ from statistics import mean
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
-from tests.support.factory import READY, Plan, in_gateway, make_batch, move
+from tests.support.factory import READY, Plan, backdate_batch, in_gateway, make_batch, move
 from tests.support.task_loop import TaskLoop
 from tracker.queries.next_step import CHECK_CHAIN
+from tracker.record.actions.campaigns import pause_campaign, resume_campaign
 from tracker.record.catalog import Batch
 from tracker.status import Step
 from tracker.store.database import Database
+from tracker.store.schema.work import steps
 from workers.chains import StepArguments
 from workers.gateways.base import GatewayUnavailable
 from workers.queues import task_name
@@ -168,3 +171,34 @@ def test_unknown_arguments_are_an_error(database: Database, loop: TaskLoop) -> N
     loop.run_all()
     [error] = loop.errors
     assert "again" in str(error)
+
+
+def test_a_paused_campaign_goes_on_only_in_the_gateway(
+    database: Database, batch: Batch, loop: TaskLoop
+) -> None:
+    queued = make_batch(database)
+    for campaign in (batch.campaign, queued.campaign):
+        pause_campaign(database, campaign, actor="asha", reason="")
+    before = count_steps(database)
+    loop.enqueue(queued, Step.SUPPRESS)
+    loop.enqueue(batch, Step.SUBMIT)
+    assert loop.run_all() == len(CHECK_CHAIN) + 1, "the rest of the chain, and nothing after it"
+    assert loop.errors == [], "the gateway isn't called"
+    assert count_steps(database) == before
+
+    backdate_batch(database, batch, receipts_due_at=0)
+    loop.enqueue(batch, Step.SUBMIT)
+    loop.run_next()
+    assert [task.name for task in loop.queue] == [task_name(Step.DELIVER)]
+    loop.queue.clear()
+
+    resume_campaign(database, queued.campaign, actor="asha", reason="")
+    loop.enqueue(queued, Step.DISPATCH)
+    loop.run_next()
+    [task] = loop.queue
+    assert task.name == task_name(Step.SUPPRESS), "no message is sent unchecked after a pause"
+
+
+def count_steps(database: Database) -> int:
+    with database.read() as connection:
+        return connection.scalar(sa.select(sa.func.count()).select_from(steps)) or 0

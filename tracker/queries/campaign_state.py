@@ -59,7 +59,8 @@ class Origin:
 def campaign_state(connection: Connection) -> sa.ColumnElement[str]:
     """Return the SQL expression for a campaign's state, in a query of `campaigns` and `runs`."""
     queued = sa.select(batches.c.batch).where(batches.c.campaign_id == campaigns.c.id)
-    return _state(sa.exists(queued.correlate(campaigns)), connection)
+    is_queued = sa.exists(queued.correlate(campaigns))
+    return _state(is_queued, connection, is_paused=campaigns.c.paused_at.is_not(None))
 
 
 def run_state(connection: Connection) -> sa.ColumnElement[str]:
@@ -69,10 +70,15 @@ def run_state(connection: Connection) -> sa.ColumnElement[str]:
         .join(campaigns, campaigns.c.id == batches.c.campaign_id)
         .where(campaigns.c.run_id == runs.c.id)
     )
-    return _state(sa.exists(queued.correlate(runs)), connection)
+    return _state(sa.exists(queued.correlate(runs)), connection, is_paused=sa.false())
 
 
-def _state(is_queued: sa.ColumnElement[bool], connection: Connection) -> sa.ColumnElement[str]:
+def _state(
+    is_queued: sa.ColumnElement[bool],
+    connection: Connection,
+    *,
+    is_paused: sa.ColumnElement[bool],
+) -> sa.ColumnElement[str]:
     silent_since = transaction_start() - to_microseconds(ABANDONED_AFTER)
     is_silent = sa.and_(
         runs.c.heartbeat_at <= silent_since,
@@ -83,6 +89,7 @@ def _state(is_queued: sa.ColumnElement[bool], connection: Connection) -> sa.Colu
         (runs.c.finished_at.is_not(None), CampaignState.FINISHED.value),
         *((runs.c.given_up_as == state.value, state.value) for state in GIVEN_UP_STATES),
         (is_silent, CampaignState.ABANDONED.value),
+        (is_paused, CampaignState.PAUSED.value),
         (is_queued, CampaignState.RUNNING.value),
         else_=CampaignState.SCHEDULED.value,
     )

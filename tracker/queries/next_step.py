@@ -5,12 +5,13 @@ batch's tallies, its due times, its recorded check steps and their open segments
 lost task can therefore neither fork nor break the chain of steps.
 
 This module is the only place that decides it. `decide_step` is a pure function of what was read
-for one batch. `has_next_step` is the same decision as an SQL condition, for queries that look at
-many batches. A test holds the two against each other for every state of a batch.
+for one batch. `tracker.queries.pending_batches` has the same decision as an SQL condition, for
+queries that look at many batches. A test holds the two against each other for every state of a
+batch.
 """
 
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from operator import attrgetter
@@ -20,13 +21,18 @@ from sqlalchemy import Connection
 
 from tracker.clock import Instant, to_run_microseconds, to_timedelta
 from tracker.queries.retries import retry_due_time
-from tracker.record.catalog import Batch, BatchKey
-from tracker.record.predicates import is_of_batch, is_of_message_in, is_same_batch
-from tracker.status import IN_PROGRESS_STATUSES, Status, Step
+from tracker.record.catalog import Batch
+from tracker.record.predicates import (
+    has_open_segments,
+    is_of_batch,
+    is_of_message_in,
+    is_same_batch,
+)
+from tracker.status import Status, Step
 from tracker.store.database import Database
-from tracker.store.schema.catalog import batches, campaigns
+from tracker.store.schema.catalog import batches
 from tracker.store.schema.messages import messages, tallies
-from tracker.store.schema.work import parts, steps
+from tracker.store.schema.work import steps
 
 MIN_POLL_INTERVAL = timedelta(seconds=1)
 """Shortest real time between two polls of a gateway for the same batch, or between two dispatches
@@ -54,6 +60,9 @@ CHECK_CHAIN = (Step.SUPPRESS, Step.VALIDATE, Step.DISPATCH)
 
 CHECK_STEPS = CHECK_CHAIN[:-1]
 """Steps that must be done with a whole batch before any message of it is dispatched."""
+
+PAUSED_STEPS = (*CHECK_CHAIN, Step.SUBMIT)
+"""Steps that aren't done while a campaign is paused. What is in the gateway goes on."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +98,7 @@ class BatchState:
         engagement_due_at: when the gateway may have engagement; None if none is expected.
         deferral_due_at: when the first queued message is judged again; None unless all of them are
             deferred.
+        is_paused: whether the campaign is paused.
     """
 
     occupied: Collection[tuple[Status, int]]
@@ -98,6 +108,7 @@ class BatchState:
     receipts_due_at: Instant | None = None
     engagement_due_at: Instant | None = None
     deferral_due_at: Instant | None = None
+    is_paused: bool = False
 
     @property
     def statuses(self) -> frozenset[Status]:
@@ -118,8 +129,12 @@ def decide_step(state: BatchState) -> DueStep | None:
 
     Queued messages come first: they need the first check step that isn't done with the whole batch,
     or dispatch, unless all of them are deferred. Then comes submission. Otherwise the step with the
-    earliest due time is next; deferred messages are due for dispatch.
+    earliest due time is next; deferred messages are due for dispatch. A batch of a paused campaign
+    needs none of PAUSED_STEPS.
     """
+    due_times = {Step.DELIVER: state.receipts_due_at, Step.ENGAGE: state.engagement_due_at}
+    if state.is_paused:
+        return _find_earliest(due_times)
     if Status.QUEUED in state.statuses:
         remaining = (step for step in CHECK_STEPS if step not in state.completed_checks)
         step = next(remaining, Step.DISPATCH)
@@ -128,93 +143,15 @@ def decide_step(state: BatchState) -> DueStep | None:
     can_retry_now = state.has_retries and state.retry_due_at is None
     if Status.ABOUT_TO_BE_SENT in state.statuses or can_retry_now:
         return DueStep(Step.SUBMIT)
-    due_times = {
-        Step.DISPATCH: state.deferral_due_at,
-        Step.SUBMIT: state.retry_due_at if state.has_retries else None,
-        Step.DELIVER: state.receipts_due_at,
-        Step.ENGAGE: state.engagement_due_at,
-    }
+    submit_due_at = state.retry_due_at if state.has_retries else None
+    first = {Step.DISPATCH: state.deferral_due_at, Step.SUBMIT: submit_due_at}
+    return _find_earliest(first | due_times)
+
+
+def _find_earliest(due_times: Mapping[Step, Instant | None]) -> DueStep | None:
+    """Return the step with the earliest due time, the first of those with the same."""
     due_steps = [DueStep(step, due) for step, due in due_times.items() if due is not None]
     return min(due_steps, key=attrgetter("due_at"), default=None)
-
-
-def has_next_step(
-    attempts: int | sa.ColumnElement[int], *, due_before: Instant | None = None
-) -> sa.ColumnElement[bool]:
-    """Return the SQL condition that a row of `batches` has a next step.
-
-    With `due_before`, receipts, engagement and deferred messages count only if they are due before
-    that instant. Retries after a soft bounce count in any case, since the record of a batch doesn't
-    hold their due time.
-    """
-    is_in_progress: sa.ColumnElement[bool] = tallies.c.status.in_(IN_PROGRESS_STATUSES)
-    if due_before is not None:
-        is_in_progress = sa.and_(is_in_progress, ~_is_waiting(due_before))
-    has_pending_messages = (
-        sa.exists()
-        .where(
-            is_same_batch(tallies, batches),
-            tallies.c.messages > 0,
-            sa.or_(
-                is_in_progress,
-                sa.and_(tallies.c.status == Status.SOFT_BOUNCED, tallies.c.attempt < attempts),
-            ),
-        )
-        .correlate(batches, campaigns)
-    )
-    due_columns = (batches.c.receipts_due_at, batches.c.engagement_due_at)
-    is_due = (
-        column.is_not(None) if due_before is None else column < due_before for column in due_columns
-    )
-    return sa.or_(has_pending_messages, *is_due)
-
-
-def _is_waiting(until: Instant) -> sa.ColumnElement[bool]:
-    """Return the SQL condition that a row of `tallies` has only messages deferred for dispatch.
-
-    None of them is due before the instant `until`, and no check step comes before.
-    """
-    return sa.and_(
-        tallies.c.status == Status.QUEUED,
-        tallies.c.messages <= batches.c.deferred,
-        sa.func.coalesce(batches.c.deferral_due_at, 0) >= until,
-        *(
-            sa.exists()
-            .where(is_same_batch(steps, batches), steps.c.step == step, ~_has_open_segments())
-            .correlate(batches)
-            for step in CHECK_STEPS
-        ),
-    )
-
-
-def _has_open_segments() -> sa.ColumnElement[bool]:
-    """Return the SQL condition that the step of a row of `steps` has open segments."""
-    return (
-        sa.exists()
-        .where(
-            is_same_batch(parts, steps), parts.c.step == steps.c.step, parts.c.ended_at.is_(None)
-        )
-        .correlate(steps)
-    )
-
-
-def find_settled_batches(connection: Connection, keys: Collection[BatchKey]) -> set[BatchKey]:
-    """Return those of some batches that have no next step, so that they have no task either."""
-    if not keys:
-        return set()
-    campaign_ids = {campaign_id for campaign_id, _ in keys}
-    numbers = [batch for _, batch in keys]
-    query = (
-        sa.select(batches.c.campaign_id, batches.c.batch)
-        .join(campaigns, campaigns.c.id == batches.c.campaign_id)
-        .where(
-            batches.c.campaign_id.in_(campaign_ids),
-            batches.c.batch.between(min(numbers), max(numbers)),
-            sa.not_(has_next_step(campaigns.c.attempts)),
-        )
-    )
-    settled = {(campaign_id, batch) for campaign_id, batch in connection.execute(query)}
-    return settled.intersection(keys)
 
 
 def next_step(
@@ -285,6 +222,7 @@ def read_batch_state(connection: Connection, batch: Batch) -> BatchState:
         receipts_due_at=rows[0].receipts_due_at,
         engagement_due_at=rows[0].engagement_due_at,
         deferral_due_at=deferral_due_time(queued, rows[0].deferred, rows[0].deferral_due_at),
+        is_paused=batch.campaign.paused_at is not None,
     )
     if Status.QUEUED in state.statuses:
         completed_checks = read_completed_checks(
@@ -313,7 +251,7 @@ def read_completed_checks(
             steps.c.campaign_id == campaign_id,
             steps.c.batch.between(first_batch, last_batch),
             steps.c.step.in_(CHECK_STEPS),
-            ~_has_open_segments(),
+            ~has_open_segments(),
         )
         .distinct()
     )

@@ -146,6 +146,11 @@ class Report:
         return self.recorded - self.settled - self.count_messages(Status.IN_GATEWAY)
 
     @property
+    def held(self) -> int:
+        """Messages that need more work, but not yet: deferred, or of a paused campaign."""
+        return self.pending if self.state is CampaignState.PAUSED else self.deferred
+
+    @property
     def scheduled(self) -> int:
         """The number of customers whose message hasn't been queued yet."""
         return self.audience - self.recorded

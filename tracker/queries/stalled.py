@@ -20,9 +20,9 @@ from tracker.queries.next_step import (
     BatchState,
     decide_step,
     deferral_due_time,
-    has_next_step,
     read_completed_checks,
 )
+from tracker.queries.pending_batches import has_next_step
 from tracker.queries.retries import compute_retry_pause
 from tracker.record.catalog import Campaign, load_campaigns
 from tracker.record.predicates import is_same_batch
@@ -59,8 +59,8 @@ class StalledBatch:
         touched_at: instant at which a step last changed the batch.
         pending_by_status: number of the batch's messages that haven't settled, by status.
         requeue_count: how often the batch was re-queued since `touched_at`.
-        is_waiting_over: whether the batch had no task: it waited until its deferred messages were
-            due, or until messages without a reply count as not delivered.
+        is_waiting_over: whether the batch had no task: it waited until its campaign was resumed,
+            its deferred messages were due, or messages without a reply count as not delivered.
     """
 
     campaign: Campaign
@@ -186,9 +186,11 @@ def _find_idle_batches_of(
         due_step = decide_step(_make_state(campaign, row, counts, completed_checks[row.batch]))
         if due_step is None:
             continue
-        idle_since = max(row.touched_at, due_step.due_at or row.touched_at)
+        resumed_at = campaign.resumed_at or row.touched_at
+        idle_since = max(row.touched_at, resumed_at, due_step.due_at or row.touched_at)
         if idle_since >= cutoff:
             continue
+        has_waited = due_step.step is Step.DISPATCH or due_step.due_at == row.unconfirmed_due_at
         idle.append(
             StalledBatch(
                 campaign=campaign,
@@ -199,8 +201,8 @@ def _find_idle_batches_of(
                 touched_at=row.touched_at,
                 pending_by_status=_count_pending(counts, campaign.attempts),
                 requeue_count=requeue_counts.get((row.batch, row.touched_at), 0),
-                is_waiting_over=due_step.due_at is not None
-                and (due_step.step is Step.DISPATCH or due_step.due_at == row.unconfirmed_due_at),
+                is_waiting_over=row.touched_at < resumed_at
+                or (due_step.due_at is not None and has_waited),
             )
         )
     return idle
@@ -228,6 +230,7 @@ def _make_state(
         deferral_due_at=deferral_due_time(
             counts[Status.QUEUED, 0], row.deferred, row.deferral_due_at
         ),
+        is_paused=campaign.paused_at is not None,
     )
 
 
@@ -235,21 +238,14 @@ def _read_untouched_batches(
     connection: Connection, campaign: Campaign, cutoff: Instant
 ) -> list[_UntouchedBatch]:
     """Return batches, in order, that no step has changed since `cutoff` and that may need one."""
+    is_paused = sa.false() if campaign.paused_at is None else sa.true()
     query = (
-        sa.select(
-            batches.c.batch,
-            batches.c.touched_at,
-            batches.c.receipts_due_at,
-            batches.c.engagement_due_at,
-            batches.c.deferral_due_at,
-            batches.c.deferred,
-            batches.c.unconfirmed_due_at,
-        )
+        sa.select(*(batches.c[name] for name in _UntouchedBatch._fields))
         .where(
             batches.c.campaign_id == campaign.id,
             batches.c.touched_at < cutoff,
             sa.or_(
-                has_next_step(campaign.attempts, due_before=cutoff),
+                has_next_step(campaign.attempts, due_before=cutoff, is_paused=is_paused),
                 batches.c.unconfirmed_due_at < cutoff,
             ),
         )

@@ -66,6 +66,8 @@ class Campaign:
         channel_settings: the organization's settings for the channel.
         keeps_suppressions: whether it adds to the suppression list of its organization.
         has_shared_addresses: whether other customers of the organization have the same addresses.
+        paused_at: instant since when it is paused; None if it isn't.
+        resumed_at: instant at which it was last resumed.
     """
 
     id: int
@@ -103,6 +105,8 @@ class Campaign:
     channel_settings: ChannelSettings = DEFAULT_CHANNEL_SETTINGS
     keeps_suppressions: bool = False
     has_shared_addresses: bool = False
+    paused_at: Instant | None = None
+    resumed_at: Instant | None = None
 
     def rule_settings(self, name: str) -> Mapping[str, Any]:
         """Return the settings of a rule, the table `[rules.NAME]` of the scenario; empty if none.
@@ -153,22 +157,14 @@ _CAMPAIGN_QUERY = (
         campaigns,
         organizations.c.name.label("organization"),
         organizations.c.title.label("organization_title"),
-        organizations.c.enabled,
-        organizations.c.credit,
-        organizations.c.credit_email,
-        organizations.c.credit_sms,
-        organizations.c.hard_bounce_limit,
-        organizations.c.soft_bounce_limit,
-        organizations.c.message_limit,
-        organizations.c.message_limit_days,
-        organizations.c.channels,
+        *(organizations.c[name] for name in ("enabled", "credit", "credit_email", "credit_sms")),
+        *(organizations.c[name] for name in ("hard_bounce_limit", "soft_bounce_limit")),
+        *(organizations.c[name] for name in ("message_limit", "message_limit_days", "channels")),
         gateways.c.kind.label("gateway_kind"),
         gateways.c.settings.label("gateway_settings"),
         gateways.c.enabled.label("gateway_enabled"),
         gateways.c.rate.label("gateway_rate"),
-        gateways.c.retry_after,
-        gateways.c.replies,
-        gateways.c.unconfirmed_after,
+        *(gateways.c[name] for name in ("retry_after", "replies", "unconfirmed_after")),
         coupon_series.c.name.label("series"),
         coupon_series.c.active.label("series_active"),
         *(runs.c[name] for name in ("seed", "started_at", "clock_start", "speed", "ahead")),
@@ -330,6 +326,8 @@ def _campaign_from_row(row: Row[Any]) -> Campaign:
         channel_settings=channel_settings,
         keeps_suppressions=row.keeps_suppressions,
         has_shared_addresses=row.has_shared_addresses,
+        paused_at=row.paused_at,
+        resumed_at=row.resumed_at,
     )
 
 

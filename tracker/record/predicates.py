@@ -5,6 +5,7 @@ from sqlalchemy.sql.expression import FromClause
 
 from tracker.record.catalog import Batch, BatchKey
 from tracker.store.schema.catalog import batches
+from tracker.store.schema.work import parts, steps
 
 
 def is_of_batch(table: FromClause, batch: Batch | BatchKey) -> sa.ColumnElement[bool]:
@@ -47,4 +48,15 @@ def is_of_recorded_batch(table: FromClause) -> sa.ColumnElement[bool]:
         batches.c.campaign_id == table.c.campaign_id,
         table.c.number >= batches.c.first,
         table.c.number < batches.c.first + batches.c.size,
+    )
+
+
+def has_open_segments() -> sa.ColumnElement[bool]:
+    """Return the SQL condition that the step of a row of `steps` has open segments."""
+    return (
+        sa.exists()
+        .where(
+            is_same_batch(parts, steps), parts.c.step == steps.c.step, parts.c.ended_at.is_(None)
+        )
+        .correlate(steps)
     )

@@ -58,7 +58,7 @@ class Migrations:
 
 
 TRACKER_MIGRATIONS = Migrations(
-    layer="tracker", versions=SCRIPT_FOLDER / "versions", head="0010_applied_migrations"
+    layer="tracker", versions=SCRIPT_FOLDER / "versions", head="0011_pauses"
 )
 
 

@@ -6,6 +6,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from simulator.background import run_in_background
+from tracker.campaign_states import CampaignState
 from tracker.queries.report import Report
 from tracker.status import Status
 
@@ -66,6 +67,13 @@ class RunSnapshot:
     def deferred(self) -> int:
         """The number of messages that rules deferred."""
         return sum(report.deferred for report in self.reports)
+
+    @property
+    def paused_campaigns(self) -> list[str]:
+        """The names of the campaigns that are paused."""
+        return [
+            report.campaign.name for report in self.reports if report.state is CampaignState.PAUSED
+        ]
 
     @property
     def in_progress(self) -> int:

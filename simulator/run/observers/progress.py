@@ -82,8 +82,7 @@ class _BarDisplay(ProgressDisplay):
     def ticked(self, snapshot: RunSnapshot) -> None:
         progress = snapshot.progress
         self._estimate.update(snapshot)
-        deferred = f"{snapshot.deferred:,} deferred" if snapshot.deferred else ""
-        estimate = " · ".join(part for part in (deferred, self._estimate.text) if part)
+        estimate = " · ".join([*_describe_waiting(snapshot), self._estimate.text]).strip(" ·")
         self._bars.update(self._stage_tasks[-1], estimate=estimate)
         counts = (progress.recorded, progress.checked, progress.accepted, progress.settled)
         for task, count in zip(self._stage_tasks, counts, strict=True):
@@ -111,11 +110,18 @@ class _LineDisplay(ProgressDisplay):
             f"accepted {progress.accepted:,}",
             f"settled {progress.settled:,} of {snapshot.planned:,}",
         ]
-        if snapshot.deferred:
-            parts.append(f"{snapshot.deferred:,} deferred")
+        parts += _describe_waiting(snapshot)
         if self._estimate.text:
             parts.append(self._estimate.text)
         self._lines.show(" · ".join(parts))
+
+
+def _describe_waiting(snapshot: RunSnapshot) -> list[str]:
+    """Return texts about the messages that wait for a time, or for a person."""
+    texts = [f"{snapshot.deferred:,} deferred"] if snapshot.deferred else []
+    if snapshot.paused_campaigns:
+        texts.append(f"paused: {', '.join(snapshot.paused_campaigns)}")
+    return texts
 
 
 class _TimeEstimate:

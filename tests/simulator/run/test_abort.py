@@ -22,6 +22,7 @@ from tests.support.inline_runs import (
     settle_batch,
 )
 from tracker.queries.report import make_reports
+from tracker.record.actions.campaigns import pause_campaign, resume_campaign
 from tracker.record.journal import enqueue_batch
 from tracker.status import Step
 from tracker.store.database import Database
@@ -85,6 +86,28 @@ def test_thresholds_that_can_no_longer_be_met(
     assert find_unreachable_threshold(database, run) == (text if at_first else None)
     settle_batch(database, batch)
     assert find_unreachable_threshold(database, run) == (text if halfway else None)
+
+
+def test_a_pause_is_no_reason_to_abort(database: Database, tmp_path: Path) -> None:
+    scenario = scenario_with(seconds="< 0s", not_sent="== 0")
+    run = record_run(database, scenario, tmp_path, lambda _: None)
+    [campaign] = run.recorded_campaigns
+    check = AbortCheck(run)
+
+    def find() -> str | None:
+        with database.read() as connection:
+            reports = make_reports(connection, [campaign])
+            threshold = check.find_unreachable_threshold(connection, reports)
+        return None if threshold is None else threshold.figure
+
+    assert find() == "seconds"
+    pause_campaign(database, campaign, actor="asha", reason="")
+    assert find() is None
+    resume_campaign(database, campaign, actor="asha", reason="")
+    assert find() is None, "the run stays longer by the pause"
+    [batch] = enqueue_campaign(database, run.campaigns[0])
+    settle_batch(database, batch)
+    assert find() == "not_sent", "other thresholds still do"
 
 
 def test_latencies_of_unfinished_batches_are_ignored(database: Database, tmp_path: Path) -> None:

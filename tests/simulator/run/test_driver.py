@@ -1,6 +1,6 @@
 """Driver: it enqueues messages as they arrive, and records their intended arrivals."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from celery import Celery
 
 from simulator.run.driver import Driver
 from simulator.setup.record import record_run, start_run
-from simulator.setup.run import Resumption, Run
+from simulator.setup.run import Resumption, Run, RunCampaign
 from tests.support.inline_runs import (
     assert_passed,
     build_campaign,
@@ -85,6 +85,17 @@ def start(database: Database, folder: Path, *campaigns: dict[str, Any]) -> Run:
     return start_run(database, record_run(database, scenario, folder, lambda _: None))
 
 
+def make_driver(
+    database: Database,
+    app: RecordingApp,
+    run: Run,
+    batch_size: int,
+    is_settled: Callable[[RunCampaign], bool] = lambda _: False,
+    is_paused: Callable[[RunCampaign], bool] = lambda _: False,
+) -> Driver:
+    return Driver(database, app, run, batch_size, is_settled, is_paused)
+
+
 def arrivals(database: Database, run: Run, index: int = 0) -> list[float]:
     """Return the intended arrivals of the messages, in seconds from the start of the run."""
     query = sa.select(transitions.c.at).where(
@@ -100,7 +111,7 @@ def test_all_of_a_blast_arrives_at_its_start(
     database: Database, tmp_path: Path, app: RecordingApp, clock: ManualClock
 ) -> None:
     run = start(database, tmp_path, {"load": {"start": "2s"}})
-    driver = Driver(database, app, run, 30, lambda _: False)
+    driver = make_driver(database, app, run, 30)
     assert driver.send_due_batch() == 0
     clock.advance(5)
     assert [driver.send_due_batch() for _ in range(5)] == [30, 30, 30, 10, 0]
@@ -113,7 +124,7 @@ def test_messages_of_a_shape_are_sent_as_they_arrive(
     database: Database, tmp_path: Path, app: RecordingApp, clock: ManualClock
 ) -> None:
     run = start(database, tmp_path, {"load": {"shape": {"constant": 10}}})
-    driver = Driver(database, app, run, 30, lambda _: False)
+    driver = make_driver(database, app, run, 30)
     assert driver.send_due_batch() == 1, "the first arrives at once"
     clock.advance(0.2)
     assert driver.send_due_batch() == 0, "two have arrived, and more are collected"
@@ -133,7 +144,7 @@ def test_campaigns_take_turns(
     database: Database, tmp_path: Path, app: RecordingApp, clock: ManualClock
 ) -> None:
     run = start(database, tmp_path, {"name": "one"}, {"name": "two"})
-    driver = Driver(database, app, run, 50, lambda _: False)
+    driver = make_driver(database, app, run, 50)
     while driver.send_due_batch():
         pass
     one, two = (loaded.campaign.id for loaded in run.campaigns)
@@ -145,7 +156,7 @@ def test_a_campaign_after_another_arrives_once_that_has_settled(
 ) -> None:
     run = start(database, tmp_path, {"name": "one"}, {"name": "two", "after": "one", "audience": 2})
     settled: set[str] = set()
-    driver = Driver(
+    driver = make_driver(
         database,
         app,
         run,
@@ -186,13 +197,13 @@ def test_a_further_driver_continues_after_the_last_recorded_batch(
         {"name": "later", "audience": 1, "load": {"start": "30s"}},
     )
     clock.advance(5)
-    first = Driver(database, app, run, 30, lambda _: False)
+    first = make_driver(database, app, run, 30)
     assert [first.send_due_batch() for _ in range(2)] == [30, 20]
     clock.advance(0.3)
     assert [first.send_due_batch() for _ in range(2)] == [24, 0]
     run = resume(database, run, clock, 1_000)
     app.sent_batches.clear()
-    second = Driver(database, app, run, 30, lambda _: False)
+    second = make_driver(database, app, run, 30)
     assert second.messages_sent == 74
     assert second.send_due_batch() == 1, "the next one arrives now, and no other yet"
     clock.advance(1)
@@ -213,7 +224,7 @@ def drive(
     database: Database, app: RecordingApp, run: Run, clock: ManualClock, seconds: float
 ) -> Driver:
     """Queue the messages of some seconds, and return the driver."""
-    driver = Driver(database, app, run, 30, lambda _: True)
+    driver = make_driver(database, app, run, 30, lambda _: True)
     clock.advance(seconds)
     while driver.send_due_batch():
         pass
@@ -261,7 +272,7 @@ def test_a_campaign_that_was_due_in_a_pause_begins_now(
     run = start(database, tmp_path, {"load": {"shape": {"constant": 10}}})
     run = resume(database, run, clock, 60)
     clock.advance(2)
-    driver = Driver(database, app, run, 30, lambda _: False)
+    driver = make_driver(database, app, run, 30)
     assert driver.send_due_batch() == 1
     assert arrivals(database, run) == [62.0]
 
@@ -270,11 +281,11 @@ def test_a_campaign_after_one_that_was_sent_before_the_pause_begins_when_that_ha
     database: Database, tmp_path: Path, app: RecordingApp, clock: ManualClock
 ) -> None:
     run = start(database, tmp_path, {"name": "one"}, {"name": "two", "after": "one", "audience": 2})
-    first = Driver(database, app, run, 100, lambda _: False)
+    first = make_driver(database, app, run, 100)
     assert [first.send_due_batch() for _ in range(2)] == [100, 0]
     run = resume(database, run, clock, 60)
     settled: set[str] = set()
-    second = Driver(
+    second = make_driver(
         database, app, run, 100, lambda run_campaign: run_campaign.campaign.name in settled
     )
     assert second.send_due_batch() == 0
@@ -286,10 +297,55 @@ def test_a_driver_that_was_superseded_enqueues_nothing(
     database: Database, tmp_path: Path, app: RecordingApp, clock: ManualClock
 ) -> None:
     run = start(database, tmp_path, {})
-    first = Driver(database, app, run, 30, lambda _: False)
+    first = make_driver(database, app, run, 30)
     assert first.send_due_batch() == 30
-    second = Driver(database, app, resume(database, run, clock, 60), 30, lambda _: False)
+    second = make_driver(database, app, resume(database, run, clock, 60), 30)
     with pytest.raises(RunSuperseded):
         first.send_due_batch()
     assert [second.send_due_batch() for _ in range(4)] == [30, 30, 10, 0]
     assert [batch for _, batch in app.sent_batches] == [0, 1, 2, 3]
+
+
+def test_a_paused_campaign_is_held_and_its_next_message_arrives_when_it_is_resumed(
+    database: Database, tmp_path: Path, app: RecordingApp, clock: ManualClock
+) -> None:
+    constant = {"load": {"shape": {"constant": 10}}}
+    run = start(
+        database,
+        tmp_path,
+        {"name": "held", **constant},
+        {"name": "other", "audience": 60, **constant},
+    )
+    paused: set[str] = set()
+    driver = make_driver(
+        database,
+        app,
+        run,
+        30,
+        is_paused=lambda run_campaign: run_campaign.campaign.name in paused,
+    )
+    clock.advance(2)
+    assert [driver.send_due_batch() for _ in range(3)] == [21, 21, 0]
+    paused.add("held")
+    clock.advance(4)
+    assert [driver.send_due_batch() for _ in range(3)] == [30, 9, 0], "only the other campaign"
+    paused.clear()
+    assert [driver.send_due_batch() for _ in range(2)] == [1, 0], "no backlog of the pause"
+    clock.advance(10)
+    while driver.send_due_batch():
+        pass
+    expected = [*np.arange(21) / 10, *(6 + np.arange(79) / 10)]
+    np.testing.assert_allclose(arrivals(database, run), expected)
+
+
+def test_a_campaign_that_is_paused_before_its_start_begins_when_it_is_resumed(
+    database: Database, tmp_path: Path, app: RecordingApp, clock: ManualClock
+) -> None:
+    run = start(database, tmp_path, {"load": {"shape": "blast", "start": "1s"}, "audience": 20})
+    is_paused = True
+    driver = make_driver(database, app, run, 30, is_paused=lambda _: is_paused)
+    clock.advance(5)
+    assert driver.send_due_batch() == 0
+    is_paused = False
+    assert driver.send_due_batch() == 20
+    assert arrivals(database, run) == [5.0] * 20

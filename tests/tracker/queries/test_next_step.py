@@ -30,19 +30,18 @@ from tracker.queries.next_step import (
     DueStep,
     NextStep,
     decide_step,
-    find_settled_batches,
-    has_next_step,
     next_step,
     next_step_while_throttled,
     read_batch_state,
 )
+from tracker.queries.pending_batches import find_settled_batches, has_next_step
 from tracker.queries.retries import compute_retry_pause
 from tracker.queries.stalled import find_idle_batches
 from tracker.record.catalog import Batch, Campaign, load_campaign
 from tracker.record.journal import open_entry
 from tracker.status import SENT_STATUSES, Reason, Status, Step
 from tracker.store.database import Database
-from tracker.store.schema.catalog import batches, gateways, runs
+from tracker.store.schema.catalog import batches, campaigns, gateways, runs
 from tracker.store.schema.messages import NO_REASON, messages, tallies, transitions
 from tracker.store.schema.work import parts, steps
 
@@ -95,6 +94,7 @@ class Case:
     checks: "Checks"
     retry_after: int
     deferral_due: int | None = None
+    is_paused: bool = False
 
     def state(self, now: Instant) -> BatchState:
         statuses = {status for status, _ in self.occupied}
@@ -119,6 +119,7 @@ class Case:
             receipts_due_at=None if self.receipts_due is None else now + self.receipts_due,
             engagement_due_at=None if self.engagement_due is None else now + self.engagement_due,
             deferral_due_at=now + self.deferral_due if self.deferral_due is not None else None,
+            is_paused=self.is_paused,
         )
 
 
@@ -134,14 +135,24 @@ def cases(retry_after: int) -> list[Case]:
     ]
 
 
-@pytest.mark.parametrize("retry_after", [0, HOUR, 3 * HOUR], ids=["at once", "due", "not due"])
+@pytest.mark.parametrize(
+    ("retry_after", "is_paused"),
+    [
+        pytest.param(0, False, id="at once"),
+        pytest.param(HOUR, False, id="due"),
+        pytest.param(3 * HOUR, False, id="not due"),
+        pytest.param(0, True, id="paused"),
+    ],
+)
 def test_function_sql_and_stalled_search_agree_on_every_state(
-    database: Database, retry_after: int
+    database: Database, retry_after: int, is_paused: bool
 ) -> None:
-    all_cases = cases(retry_after)
+    all_cases = [replace(case, is_paused=is_paused) for case in cases(retry_after)]
     campaign = make_campaign(database, Plan(attempts=ATTEMPTS, size=1))
     with database.write() as connection:
         connection.execute(sa.update(gateways).values(retry_after=retry_after))
+        if is_paused:
+            connection.execute(sa.update(campaigns).values(paused_at=1))
         campaign = load_campaign(connection, campaign.id)
         now = campaign.clock.now()
         insert_cases(connection, campaign, all_cases, now)
@@ -157,7 +168,7 @@ def test_function_sql_and_stalled_search_agree_on_every_state(
             batch.batch: (batch.step, batch.idle_since)
             for batch in find_idle_batches(connection, [campaign], IDLE_FOR)
         }
-        selected = {*connection.scalars(candidates_query(cutoff))}
+        selected = {*connection.scalars(candidates_query(cutoff, is_paused))}
     decisions = [decide_step(case.state(now)) for case in all_cases]
     assert settled == {
         key for key, decision in zip(keys, decisions, strict=True) if decision is None
@@ -173,8 +184,10 @@ def test_function_sql_and_stalled_search_agree_on_every_state(
     assert selected - has_retries <= stalled.keys(), "and none that waits may fill its limit"
 
 
-def candidates_query(cutoff: Instant) -> sa.Select[tuple[int]]:
-    return sa.select(batches.c.batch).where(has_next_step(ATTEMPTS, due_before=cutoff))
+def candidates_query(cutoff: Instant, is_paused: bool) -> sa.Select[tuple[int]]:
+    held = sa.true() if is_paused else sa.false()
+    condition = has_next_step(ATTEMPTS, due_before=cutoff, is_paused=held)
+    return sa.select(batches.c.batch).where(condition)
 
 
 def insert_cases(
@@ -304,6 +317,13 @@ def insert_cases(
             {"occupied": [(Status.DELIVERED, 1)], "engagement_due_at": 5},
             DueStep(Step.ENGAGE, 5),
             id="engagement expected",
+        ),
+        pytest.param({"occupied": [(Status.QUEUED, 0)], "is_paused": True}, None, id="paused"),
+        pytest.param(
+            {"occupied": [(Status.ABOUT_TO_BE_SENT, 0), (Status.IN_GATEWAY, 1)]}
+            | {"receipts_due_at": 9, "engagement_due_at": 5, "is_paused": True},
+            DueStep(Step.ENGAGE, 5),
+            id="paused, with messages in the gateway",
         ),
     ],
 )

@@ -480,7 +480,7 @@ def test_the_head_is_the_newest_revision_and_files_are_named_after_revisions(
 
 
 HEAD_DIGESTS = {
-    "tracker": ("0010_applied_migrations", "50a7856228b34c1d"),
+    "tracker": ("0011_pauses", "5acf39d56f8e1e4a"),
     "simulator": ("0008_initial", "70efc4a72a34e422"),
 }
 """The head of each layer, and the digest of its file."""

@@ -26,8 +26,13 @@ from tests.support.factory import (
 from tracker.campaign_states import CampaignState
 from tracker.clock import Instant, SystemClock, from_seconds
 from tracker.queries.next_step import CHECK_STEPS
-from tracker.queries.stalled import read_last_requeue_time
+from tracker.queries.stalled import (
+    find_stalled_batches,
+    find_unfinished_campaigns,
+    read_last_requeue_time,
+)
 from tracker.record import registration
+from tracker.record.actions.campaigns import pause_campaign, resume_campaign
 from tracker.record.catalog import Batch
 from tracker.status import Step
 from tracker.store.database import Database
@@ -131,6 +136,28 @@ def test_deferred_messages_wake_their_batch_when_they_are_due(
     assert (lost.stalled.step, lost.requeue_count) == (Step.DISPATCH, 1)
     with database.read() as connection:
         assert read_last_requeue_time(connection) is not None
+
+
+def test_a_paused_batch_is_left_alone_and_wakes_when_its_campaign_is_resumed(
+    database: Database, app: Celery, client: Redis, stalled: Batch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That is no re-queue of a stalled batch, unless its task is lost."""
+    pause_campaign(database, stalled.campaign, actor="asha", reason="")
+    assert requeue_stalled_batches(database, app, client) == []
+    assert tasks(client) == []
+    resume_campaign(database, stalled.campaign, actor="asha", reason="")
+    with database.read() as connection:
+        campaigns = find_unfinished_campaigns(connection)
+        assert find_stalled_batches(connection, campaigns) == [], "it isn't stalled yet"
+    monkeypatch.setattr(sweep_module, "MIN_IDLE_TIME", timedelta())
+    assert requeue_stalled_batches(database, app, client) == []
+    key = {"campaign": stalled.campaign.id, "batch": stalled.batch}
+    assert tasks(client) == [("queued", key)]
+    client.flushall()
+    with database.write() as connection:
+        connection.execute(sa.update(recoveries).values(sent_at=0))
+    [lost] = requeue_stalled_batches(database, app, client)
+    assert (lost.stalled.step, lost.requeue_count) == (Step.SUPPRESS, 1)
 
 
 def test_a_recently_touched_batch_is_left_alone(

@@ -5,12 +5,13 @@ and no row without its action.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Row
 
 from tracker.campaign_states import ActionKind, TargetKind
-from tracker.clock import Instant
+from tracker.clock import Instant, to_datetime
 from tracker.record.catalog import Batch, Campaign
 from tracker.store.database_clock import transaction_start
 from tracker.store.schema.work import actions
@@ -49,6 +50,27 @@ class Action:
     target: ActionTarget
     reason: str
 
+    @property
+    def description(self) -> str:
+        """The action as a sentence, without its time."""
+        what = f"{self.target.kind} {self.target.name} was {self.action.meaning} by {self.actor}"
+        return f"{what}: {self.reason}" if self.reason else what
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the action as other programs read it; the keys are a contract."""
+        return {
+            "id": self.id,
+            "at": to_datetime(self.at).isoformat(timespec="seconds"),
+            "actor": self.actor,
+            "action": self.action.value,
+            "target_kind": self.target.kind.value,
+            "target": self.target.name,
+            "campaign_id": self.target.campaign_id,
+            "batch": self.target.batch,
+            "run": self.target.run_id,
+            "reason": self.reason,
+        }
+
 
 def campaign_target(campaign: Campaign) -> ActionTarget:
     """Return a campaign as the target of an action."""
@@ -84,8 +106,8 @@ def run_target(run_id: int) -> ActionTarget:
 
 def record_action(
     connection: Connection, action: ActionKind, target: ActionTarget, *, actor: str, reason: str
-) -> int:
-    """Record an action, now by the database's clock, and return its id.
+) -> Action:
+    """Record an action, now by the database's clock, and return it.
 
     Args:
         actor: who did it.
@@ -102,17 +124,21 @@ def record_action(
         run_id=target.run_id,
         reason=reason,
     )
-    action_id: int = connection.execute(insert.returning(actions.c.id)).scalar_one()
-    return action_id
+    row = connection.execute(insert.returning(actions)).one()
+    return _action_from_row(row)
 
 
 def read_actions(
-    connection: Connection, *, limit: int, before: int | None = None, run_id: int | None = None
+    connection: Connection,
+    *,
+    limit: int | None,
+    before: int | None = None,
+    run_id: int | None = None,
 ) -> list[Action]:
     """Return the last actions, the latest first.
 
     Args:
-        limit: how many at most.
+        limit: how many at most; None for all.
         before: only actions with lower ids, to read the next page; None for the latest.
         run_id: only actions on this run, its campaigns and their batches; None for all.
     """
@@ -121,20 +147,21 @@ def read_actions(
         query = query.where(actions.c.id < sa.literal(before, sa.BigInteger))
     if run_id is not None:
         query = query.where(actions.c.run_id == run_id)
-    return [
-        Action(
-            id=row.id,
-            at=row.at,
-            actor=row.actor,
-            action=ActionKind(row.action),
-            target=ActionTarget(
-                kind=TargetKind(row.target_kind),
-                name=row.target,
-                campaign_id=row.campaign_id,
-                batch=row.batch,
-                run_id=row.run_id,
-            ),
-            reason=row.reason,
-        )
-        for row in connection.execute(query)
-    ]
+    return [_action_from_row(row) for row in connection.execute(query)]
+
+
+def _action_from_row(row: Row[Any]) -> Action:
+    return Action(
+        id=row.id,
+        at=row.at,
+        actor=row.actor,
+        action=ActionKind(row.action),
+        target=ActionTarget(
+            kind=TargetKind(row.target_kind),
+            name=row.target,
+            campaign_id=row.campaign_id,
+            batch=row.batch,
+            run_id=row.run_id,
+        ),
+        reason=row.reason,
+    )

@@ -207,6 +207,8 @@ campaigns = Table(
     Column("title", Text),
     Column("message", Text, nullable=False, server_default=text("'{}'")),
     Column("keeps_suppressions", Boolean, nullable=False, server_default=false()),
+    Column("paused_at", BigInteger),
+    Column("resumed_at", BigInteger),
     UniqueConstraint("run_id", "name"),
     Index(None, "name"),
     CheckConstraint(f"channel IN ({sql_string_list(Channel)})", name="channel"),
@@ -216,7 +218,8 @@ campaigns = Table(
     " coupon_series: may name a series that the organization doesn't have. engagement_as_of: when"
     " its engagement was last rolled up. title: what people read beside the name. message: a JSON"
     " object of its templates and its size. keeps_suppressions: whether it adds to the suppression"
-    " list of its organization.",
+    " list of its organization. paused_at: since when a person has paused it; null if it isn't"
+    " paused. resumed_at: when it was last resumed. Both are instants of the run's clock.",
 )
 
 batches = Table(

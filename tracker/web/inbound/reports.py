@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field
 from sqlalchemy import Connection
 
 from tracker.clock import Instant, from_datetime, to_real_seconds
-from tracker.queries.next_step import find_settled_batches
+from tracker.queries.pending_batches import find_settled_batches
 from tracker.record.catalog import BatchKey, Campaign, load_campaigns
 from tracker.record.due import DueKind
 from tracker.record.engagement import EngagementEvent, opt_out_customers

@@ -23,7 +23,7 @@ from tracker.store.schema.work import actions
 
 def record(database: Database, action: ActionKind, target: ActionTarget, reason: str = "") -> int:
     with database.write() as connection:
-        return record_action(connection, action, target, actor="asha", reason=reason)
+        return record_action(connection, action, target, actor="asha", reason=reason).id
 
 
 def test_an_action_says_who_did_what_to_what_when_and_why(database: Database) -> None:
