@@ -4,12 +4,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from fastapi import FastAPI
-from pydantic import BaseModel
 
 from simulator.web.runs import RUNS_SECTION
+from tracker.text import join_with_or
 from tracker.web import api
+from tracker.web.api_reference import (
+    ApiField,
+    ApiRequest,
+    TypeFormat,
+    format_type,
+    list_fields,
+    list_models,
+    list_requests,
+)
 from tracker.web.inbound import routes as inbound
-from tracker.web.inbound.items import EARLIEST_TIME, LATEST_TIME, EngagementIn, ReceiptIn
+from tracker.web.inbound.items import EARLIEST_TIME, LATEST_TIME
 from tracker.web.inbound.reports import MAX_REPORT_ITEMS
 from tracker.web.inbound.routes import INBOUND_RESPONSES, MAX_REPORT_BYTES
 from tracker.web.live import MAX_FOLLOWED_CAMPAIGNS
@@ -17,6 +26,16 @@ from tracker.web.metrics.catalog import Metric
 
 MAX_LISTED_VALUES = 6
 """Values of a field that its type lists; more are described elsewhere."""
+
+MARKDOWN = TypeFormat(
+    value=lambda value: f"`{value}`",
+    model=lambda name: f"[{name}](#{name.lower()})",
+    values=lambda values: (
+        "[slug](lifecycle.md)"
+        if len(values) > MAX_LISTED_VALUES
+        else " or ".join(f"`{value}`" for value in values)
+    ),
+)
 
 API_HEADER = """\
 # API
@@ -37,12 +56,6 @@ $ curl -N -H "Authorization: Bearer $SENDTRACE_TOKEN" "http://127.0.0.1:8080/api
 - Contact data is masked. A request with `contacts=shown` gets it unmasked if
   `SENDTRACE_SHOW_CONTACTS=1` is set.
 - Lists of messages are paged: `next` is the `after` of the following page, null at the end."""
-
-INBOUND_ITEMS: Mapping[str, type[BaseModel]] = {
-    "POST /api/receipts": ReceiptIn,
-    "POST /api/engagement": EngagementIn,
-}
-"""The items of the lists that requests report."""
 
 INBOUND_TEXT = f"""\
 A gateway that isn't polled reports receipts and engagement itself. A report is a JSON list of 1 to
@@ -114,13 +127,8 @@ def metrics_reference() -> str:
 def _api_lines() -> Iterator[str]:
     schema = _openapi_schema()
     yield API_HEADER
-    operations = [
-        (f"{method.upper()} {path}", operation)
-        for path, methods in schema["paths"].items()
-        for method, operation in methods.items()
-    ]
-    tags = dict.fromkeys(tag for _, operation in operations for tag in operation["tags"])
-    for tag in tags:
+    requests = list(list_requests(schema))
+    for tag in dict.fromkeys(request.tag for request in requests):
         yield ""
         yield f"## {tag.capitalize()}"
         if tag == "inbound":
@@ -130,14 +138,17 @@ def _api_lines() -> Iterator[str]:
                 (str(code), response["description"]) for code, response in INBOUND_RESPONSES.items()
             ]
             yield from _table(("status", "cause"), errors)
-        for request, operation in operations:
-            if tag in operation["tags"]:
-                yield from _operation_lines(request, operation)
+        for request in requests:
+            if request.tag == tag:
+                yield from _request_lines(request)
     yield ""
     yield "## Objects"
-    for name, model in schema["components"]["schemas"].items():
-        if "properties" in model and name not in ("HTTPValidationError", "ValidationError"):
-            yield from _object_lines(name, model)
+    for name, model in list_models(schema).items():
+        yield ""
+        yield f"### {name}"
+        yield ""
+        yield _join_lines(model["description"])
+        yield from _field_table("field", list_fields(model))
 
 
 def _openapi_schema() -> Mapping[str, Any]:
@@ -147,73 +158,30 @@ def _openapi_schema() -> Mapping[str, Any]:
     return app.openapi()
 
 
-def _operation_lines(request: str, operation: Mapping[str, Any]) -> Iterator[str]:
+def _request_lines(request: ApiRequest) -> Iterator[str]:
     yield ""
-    yield f"### {request}"
+    yield f"### {request.title}"
     yield ""
-    yield _join_lines(operation["description"])
-    responses = operation["responses"]
-    success = next(response for code, response in responses.items() if code.startswith("2"))
-    returned = _type_name(success.get("content", {}).get("application/json", {}).get("schema", {}))
+    yield _join_lines(request.description)
+    returned = format_type(request.returned, MARKDOWN)
     if returned:
         yield ""
         yield f"Response: {returned}."
-    parameters = operation.get("parameters", ())
-    yield from _table(
-        ("parameter", "type", "meaning"),
-        [
-            (
-                f"`{parameter['name']}`",
-                _type_name(parameter["schema"]),
-                parameter.get("description", ""),
-            )
-            for parameter in parameters
-        ],
-    )
-    if "inbound" in operation["tags"]:
-        item = INBOUND_ITEMS.get(request)
-        if item is not None:
-            yield from _field_table(item.model_json_schema())
+    in_body = [field for field in request.fields if field.place == "body"]
+    yield from _field_table("parameter", [x for x in request.fields if x not in in_body])
+    if request.body_types:
+        kind = "a list of objects as " if request.is_list else ""
+        yield ""
+        yield f"Body: {kind}{join_with_or([f'`{name}`' for name in request.body_types])}."
+    yield from _field_table("field", in_body)
 
 
-def _object_lines(name: str, model: Mapping[str, Any]) -> Iterator[str]:
-    yield ""
-    yield f"### {name}"
-    yield ""
-    yield _join_lines(model["description"])
-    yield from _field_table(model)
-
-
-def _field_table(model: Mapping[str, Any]) -> Iterator[str]:
+def _field_table(header: str, fields: Sequence[ApiField]) -> Iterator[str]:
     rows = [
-        (f"`{name}`", _type_name(field), field.get("description", ""))
-        for name, field in model["properties"].items()
+        (f"`{field.name}`", format_type(field.schema, MARKDOWN), field.description)
+        for field in fields
     ]
-    yield from _table(("field", "type", "meaning"), rows)
-
-
-def _type_name(schema: Mapping[str, Any]) -> str:
-    """Return the type that a JSON schema describes, as Markdown."""
-    if "$ref" in schema:
-        name = schema["$ref"].rpartition("/")[2]
-        return f"[{name}](#{name.lower()})"
-    if "anyOf" in schema:
-        return " or ".join(map(_type_name, schema["anyOf"]))
-    if len(schema.get("enum", ())) > MAX_LISTED_VALUES:
-        return "[slug](lifecycle.md)"
-    if "enum" in schema:
-        return " or ".join(f"`{value}`" for value in schema["enum"])
-    if "const" in schema:
-        return f"`{schema['const']}`"
-    kind: str = schema.get("type", "")
-    match kind:
-        case "array":
-            item = _type_name(schema["items"])
-            return f"list of {item}s" if item.isalpha() else f"list of {item}"
-        case "string" if schema.get("format") == "date-time":
-            return "time"
-        case _:
-            return kind
+    yield from _table((header, "type", "meaning"), rows)
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:

@@ -283,7 +283,7 @@ def test_a_campaign_by_http_delivers_each_message_once(shell: Shell) -> None:
     ("settings", "message"),
     [
         ({}, "SENDTRACE_ALLOW_GATEWAYS=smtp"),
-        ({"SENDTRACE_ALLOW_GATEWAYS": "smtp"}, "SENDTRACE_SMTP_HOST: not set"),
+        ({"SENDTRACE_ALLOW_GATEWAYS": "smtp"}, "SENDTRACE_SMTP_FROM: not set"),
     ],
 )
 def test_a_real_gateway_is_not_used_by_accident(

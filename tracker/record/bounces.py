@@ -38,10 +38,8 @@ class BounceTallies:
             classify_bounce(clean_text(details.get(number, NO_DETAIL).text)) for number in numbers
         )
         key = {"campaign_id": self.batch.campaign.id, "batch": self.batch.batch, "status": status}
-        self.connection.execute(
-            self.database.insert_or_add(bounce_tallies, "messages"),
-            [{**key, "cause": cause, "messages": count} for cause, count in causes.items()],
-        )
+        rows = [{**key, "cause": cause, "messages": count} for cause, count in causes.items()]
+        self.database.add_to_rows(self.connection, bounce_tallies, rows, "messages")
 
     def uncount_soft_bounces(self, attempt: int, numbers: Sequence[int]) -> None:
         """Count messages no longer as soft-bounced on an attempt, which they have just left."""

@@ -126,11 +126,9 @@ def _read_undelivered(entry: Entry, numbers: Sequence[int]) -> dict[int, int]:
 
 def _count_bounced(entry: Entry, numbers: Collection[int]) -> None:
     if numbers:
-        entry.connection.execute(
-            entry.database.insert_or_add(engaged_then_bounced, "messages").values(
-                campaign_id=entry.batch.campaign.id, batch=entry.batch.batch, messages=len(numbers)
-            )
-        )
+        key = {"campaign_id": entry.batch.campaign.id, "batch": entry.batch.batch}
+        rows = [{**key, "messages": len(numbers)}]
+        entry.database.add_to_rows(entry.connection, engaged_then_bounced, rows, "messages")
 
 
 def _read_first_times(entry: Entry, numbers: Sequence[int]) -> dict[RecipientAction, Instant]:
@@ -189,9 +187,7 @@ def _update_tallies(
         for (kind, quarter), count in changes.items()
         if count > 0
     ]
-    if gains:
-        insert = entry.database.insert_or_add(engagement_tallies, "recipients")
-        entry.connection.execute(insert, gains)
+    entry.database.add_to_rows(entry.connection, engagement_tallies, gains, "recipients")
     for (kind, quarter), count in changes.items():
         if count < 0:
             entry.connection.execute(

@@ -235,8 +235,7 @@ class Entry:
             for state, count in self._changes.items()
             if count > 0
         ]
-        if gains:
-            self.connection.execute(self.database.insert_or_add(tallies, "messages"), gains)
+        self.database.add_to_rows(self.connection, tallies, gains, "messages")
 
 
 @contextmanager

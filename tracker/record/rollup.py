@@ -22,6 +22,7 @@ from tracker.clock import Instant, SystemClock, from_datetime, to_datetime
 from tracker.record.catalog import Campaign, load_campaigns
 from tracker.record.engagement import QUARTER_MICROSECONDS, event_tallies_query
 from tracker.status import Channel, Engagement
+from tracker.store.additions import Row
 from tracker.store.database import Database
 from tracker.store.schema.catalog import campaigns, runs
 from tracker.store.schema.engagement import engagement_days, engagement_tallies, engagements
@@ -160,13 +161,12 @@ def _add_to_days(database: Database, connection: Connection, changes: DayCounts)
 
     A day has too few recipients to subtract from if it was counted in another time zone.
     """
-    gains = [
+    gains: list[Row] = [
         {"campaign_id": campaign_id, "day": day, "kind": kind, "recipients": count}
         for (campaign_id, day, kind), count in changes.items()
         if count > 0
     ]
-    if gains:
-        connection.execute(database.insert_or_add(engagement_days, "recipients"), gains)
+    database.add_to_rows(connection, engagement_days, gains, "recipients")
     inconsistent = set()
     for (campaign_id, day, kind), count in changes.items():
         if count < 0:

@@ -18,6 +18,7 @@ from sqlalchemy.sql.expression import FromClause
 
 from tracker.clock import Instant
 from tracker.errors import DatabaseFailed, DatabaseUnreachable, UsageError
+from tracker.store.additions import Row
 from tracker.store.columns import ColumnValues, find_constants
 from tracker.store.database_clock import REACHABLE_SINCE
 from tracker.text import hide_secrets
@@ -182,11 +183,20 @@ class Database:
         # Without a WHERE clause SQLite parses ON CONFLICT as the condition of a join.
         return self.insert_missing(table).from_select(columns, query.where(sa.true()))
 
-    def insert_or_add(self, table: Table, *columns: str) -> "Insert":
-        """Return an INSERT that, where a row's key exists, adds to columns instead."""
-        insert = self._backend.insert(table)
-        totals = {column: table.c[column] + insert.excluded[column] for column in columns}
-        return insert.on_conflict_do_update(index_elements=list(table.primary_key), set_=totals)
+    def add_to_rows(
+        self, connection: Connection, table: Table, rows: Sequence[Row], *columns: str
+    ) -> None:
+        """Insert rows; where a row's key exists, add to `columns` instead.
+
+        Args:
+            connection: a transaction that writes.
+            table: a table of whole numbers and texts.
+            rows: dictionaries with the same columns in the same order, each with another key. They
+                are locked in their order.
+            columns: the columns that are added to.
+        """
+        if rows:
+            self._backend.add_to_rows(connection, table, rows, columns)
 
     def insert_or_update_from(
         self,

@@ -17,6 +17,7 @@ from sqlalchemy.sql.expression import FromClause
 
 from tracker.clock import SystemClock
 from tracker.errors import UsageError
+from tracker.store.additions import Row, build_addition
 from tracker.store.columns import ColumnValues, as_list, column_type
 from tracker.store.database_clock import SQLITE_TRANSACTION_START
 from tracker.text import join_with_or
@@ -102,6 +103,15 @@ class SqliteBackend:
     ) -> sa.ColumnElement[bool]:
         """Return `column IN (SELECT …)`."""
         return column.in_(sa.select(_json_rows(list(numbers)).c.value))
+
+    def add_to_rows(
+        self, connection: Connection, table: Table, rows: Sequence[Row], columns: tuple[str, ...]
+    ) -> None:
+        """Execute the statement once for each row."""
+        names = tuple(rows[0])
+        values = f"VALUES ({', '.join('?' * len(names))})"
+        statement = build_addition(table, names, columns, values)
+        connection.exec_driver_sql(statement, [tuple(row.values()) for row in rows])
 
     def insert(self, table: Table) -> sqlite.Insert:
         """Return SQLite's INSERT."""

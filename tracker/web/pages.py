@@ -17,6 +17,7 @@ from tracker.output.report_lines import (
 )
 from tracker.queries.timeline import read_timeline
 from tracker.status import Category, Engagement, Reason, Status
+from tracker.web.api_reference import format_type_as_html, list_fields, list_models, list_requests
 from tracker.web.charts import make_live_charts
 from tracker.web.context import Context
 from tracker.web.masking import mask_email, mask_mobile
@@ -176,6 +177,13 @@ def redirect_to_operations() -> Response:
 @router.get("/api")
 def show_api_reference(request: Request, context: Context) -> HTMLResponse:
     """Show the reference of the API."""
+    schema = request.app.openapi()
     return context.render_page(
-        "web/api_reference.html", current_page="/api", title="API", schema=request.app.openapi()
+        "web/api_reference.html",
+        current_page="/api",
+        title="API",
+        description=schema["info"]["description"],
+        requests=list(list_requests(schema)),
+        models={name: list_fields(model) for name, model in list_models(schema).items()},
+        format_type=format_type_as_html,
     )

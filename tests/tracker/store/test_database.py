@@ -42,6 +42,7 @@ from tracker.record import catalog
 from tracker.record.journal import QUEUED_STATE, Move, open_entry
 from tracker.settings import Settings, load_settings
 from tracker.status import Status, Step
+from tracker.store import postgresql
 from tracker.store.arrays import read_columns, read_numbers_by_key, read_texts
 from tracker.store.database import Database, check_reachable, connect
 from tracker.store.migrate import (
@@ -53,6 +54,7 @@ from tracker.store.migrate import (
 )
 from tracker.store.schema.catalog import runs
 from tracker.store.schema.messages import messages
+from tracker.store.schema.work import counters
 from workers.transient import TRANSIENT_ERRORS
 
 FAR = 2**62
@@ -602,6 +604,35 @@ def test_a_connection_that_is_killed_raises_an_error_that_is_retried(postgresql_
             read_while_killed()
         with database.read() as connection:
             assert connection.scalar(sa.select(1)) == 1
+
+
+def test_an_idle_connection_that_was_killed_is_replaced(
+    postgresql_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgresql, "PING_AFTER_IDLE_SECONDS", 0.0)
+    with closing(connect(postgresql_url)) as database:
+        with database.read() as connection:
+            process_id = connection.scalar(sa.select(sa.func.pg_backend_pid()))
+        with closing(connect(postgresql_url)) as other, other.read() as connection:
+            assert connection.scalar(sa.select(sa.func.pg_terminate_backend(process_id, 10_000)))
+        with database.read() as connection:
+            assert connection.scalar(sa.select(sa.func.pg_backend_pid())) != process_id
+
+
+def test_rows_are_added_to_in_one_statement(database: Database) -> None:
+    rows: list[dict[str, Any]] = [
+        {"name": "steps", "labels": label, "shard": 0, "events": number, "microseconds": 2**40}
+        for number, label in enumerate((Status.QUEUED.slug, 'it\'s %s "quoted" ?'), start=1)
+    ]
+    for _ in range(2):
+        with database.write() as connection:
+            database.add_to_rows(connection, counters, rows, "events", "microseconds")
+            database.add_to_rows(connection, counters, [], "events")
+    with database.read() as connection:
+        found = connection.execute(sa.select(counters).order_by(counters.c.events)).all()
+    assert [tuple(row) for row in found] == [
+        ("steps", row["labels"], 0, 2 * row["events"], 2**41) for row in rows
+    ]
 
 
 def test_a_failure_is_one_line_without_secrets(database: Database) -> None:

@@ -1,10 +1,11 @@
 """The live page and its API, requested as browsers and programs do."""
 
 import json
+import operator
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta, tzinfo
-from functools import partial
+from functools import partial, reduce
 from typing import cast
 
 import pytest
@@ -357,6 +358,24 @@ def test_the_api_describes_itself(client: TestClient) -> None:
             assert operation["description"], path
     schema_text = json.dumps(schema)
     assert all(status.slug in schema_text for status in Status)
+    references = set(re.findall(r'"\$ref": "#/([^"]+)"', schema_text))
+    for reference in references:
+        reduce(operator.getitem, reference.split("/"), schema)  # raises KeyError
+    links = set(re.findall(r'href="#([^"]+)"', page))
+    assert links - set(re.findall(r'id="([^"]+)"', page)) == set()
+    assert '<a href="#CampaignModel">CampaignModel</a>' in page
+
+
+def test_the_reference_has_parameters_bodies_and_allowed_values(client: TestClient) -> None:
+    page = client.get("/api").text
+    rows = [re.sub(r"<[^>]+>", "|", row) for row in re.findall(r"<tr>.*?</tr>", page)]
+    cells = [[cell for cell in row.split("|") if cell.strip(" ,")] for row in rows]
+    outcomes = ["delivered", "hard_bounced", "soft_bounced", "not_delivered"]
+    assert ["status", "body, required", *outcomes, "outcome of the attempt"] in cells
+    assert ["attempt", "body, required", "integer or string"] in [row[:3] for row in cells]
+    assert ["before", "query, required", "integer", "The run&#39;s number."] in cells
+    assert "a list of objects as <code>application/json</code> or" in page
+    assert "Body: <code>message/rfc822</code>" in page
 
 
 def test_numbers_are_kept_and_marked_while_the_database_is_unavailable(

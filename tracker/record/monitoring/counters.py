@@ -96,9 +96,7 @@ class Counters:
             {"name": name, "labels": labels, "shard": shard % SHARDS, **value._asdict()}
             for (name, labels), value in sorted(self._added.items())
         ]
-        if rows:
-            insert = database.insert_or_add(counters, "events", "microseconds")
-            connection.execute(insert, rows)
+        database.add_to_rows(connection, counters, rows, "events", "microseconds")
 
 
 def record_counters(database: Database, additions: Counters) -> None:
