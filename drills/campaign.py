@@ -1,7 +1,7 @@
 """A small campaign that is sent during an incident, and what became of its messages."""
 
-import signal
 import subprocess
+import time
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from drills.results import CampaignOutcome
 from drills.stack import DrillStack, StackFailed, wait_for
 from fault_matrix.record import RecordCounts, count_record, read_start
+from tracker.queries.campaign_state import ABANDONED_AFTER
 from tracker.status import Status
 from tracker.store.database import Database, connect
 
@@ -20,6 +21,11 @@ RATE = 100
 """Messages that arrive per second."""
 
 BATCH_SIZE = 100
+
+EXIT_FAILED = 1
+"""Exit code of a driver that gave up."""
+
+MAX_RESUMED = 3
 
 START_LIMIT_SECONDS = 60.0
 
@@ -61,6 +67,7 @@ class AttachedCampaign:
     Attributes:
         before: the counts of the record before the campaign.
         started_at: when the run started, in seconds since 1970.
+        resumed: how often `sendtrace resume` continued the run.
     """
 
     stack: DrillStack
@@ -70,6 +77,8 @@ class AttachedCampaign:
     run_id: int
     campaign_id: int
     started_at: float
+    resumed: int = 0
+    _ended_at: float | None = None
 
     @property
     def is_abandoned(self) -> bool:
@@ -85,22 +94,38 @@ class AttachedCampaign:
     def resume(self) -> None:
         """Continue the run with a new driver."""
         self.process = self.stack.run("resume", str(self.run_id), output=self.output)
+        self.resumed += 1
+        self._ended_at = None
+
+    def resume_if_given_up(self) -> None:
+        """Continue the run if its driver has given up, as soon as that is possible."""
+        if self.process.poll() != EXIT_FAILED or self.resumed >= MAX_RESUMED:
+            return
+        if self._ended_at is None:
+            self._ended_at = time.monotonic()
+        if time.monotonic() - self._ended_at > ABANDONED_AFTER.total_seconds():
+            self.resume()
+
+    def _has_ended(self) -> bool:
+        self.resume_if_given_up()
+        exit_code = self.process.poll()
+        has_given_up = exit_code == EXIT_FAILED and self.resumed < MAX_RESUMED
+        return exit_code is not None and not has_given_up
 
     def wait_for_outcome(self) -> CampaignOutcome:
-        """Wait until the command has ended, and return what the record says then."""
-        try:
-            exit_code = self.process.wait(END_LIMIT_SECONDS)
-        except subprocess.TimeoutExpired:
-            self.kill_driver()
-            exit_code = -signal.SIGKILL
+        """Wait until the run has ended, and return what the record says then."""
+        wait_for(self._has_ended, END_LIMIT_SECONDS)
+        self.kill_driver()
         with closing(connect(self.stack.database_url)) as database:
             after = count_record(database)
+        exit_code = self.process.returncode
         output = self.output.read_text(errors="replace")[-OUTPUT_TAIL_CHARACTERS:]
         return CampaignOutcome(
             exit_code=exit_code,
             messages=after.messages - self.before.messages,
             lost=after.lost - self.before.lost,
             accepted_twice=after.accepted_twice - self.before.accepted_twice,
+            resumed=self.resumed,
             output="" if exit_code == 0 else output,
         )
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from drills.incidents import DrillIncident
 from drills.results import AlertHistory, DrillResult
+from tracker.text import join_with_or
 
 
 def find_faults(
@@ -30,13 +31,14 @@ def _judge_observation(incident: DrillIncident, result: DrillResult) -> Iterator
         and result.healthy_after is not None
         and result.healthy_after < observation.seconds
     )
-    accepted = {None, incident.expected_cause} if has_recovered else {incident.expected_cause}
+    expected = join_with_or(incident.expected_causes)
+    may_be_green = has_recovered or not incident.expected_causes
     if observation.health_status is None:
         yield "/health doesn't answer"
-    elif observation.cause is None and observation.cause not in accepted:
-        yield f"the page stays green; expected {incident.expected_cause}"
-    elif observation.cause not in accepted:
-        yield f"the page blames {observation.cause}; expected {incident.expected_cause}"
+    elif observation.cause is None and not may_be_green:
+        yield f"the page stays green; expected {expected}"
+    elif observation.cause not in (None, *incident.expected_causes):
+        yield f"the page blames {observation.cause}; expected {expected or 'nothing'}"
     for kind, answer in observation.page_answers.items():
         if answer.startswith("no answer"):
             yield f"the page {kind} gives {answer}"

@@ -2,7 +2,7 @@
 
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import psutil
@@ -39,8 +39,8 @@ class DrillIncident:
     Attributes:
         harm: does the harm; `harm_text` says what it does.
         repair: ends the incident, if it doesn't end alone; `repair_text` says how.
-        expected_cause: the part that the page must name while the incident lasts; None if the
-            health of the parts may stay as it was.
+        expected_causes: the parts of which the page must name one while the incident lasts; none
+            if the health of the parts may stay as it was.
         expected_alert: the only alert that may be raised.
         is_page_gone: whether the live page doesn't answer during the incident.
         gateway: further settings of the campaign's gateway, in TOML.
@@ -53,7 +53,7 @@ class DrillIncident:
     harm_text: str
     repair: Callable[[Scene], None] | None = None
     repair_text: str = ""
-    expected_cause: Part | None = None
+    expected_causes: Sequence[Part] = ()
     expected_alert: str | None = None
     is_page_gone: bool = False
     gateway: str = ""
@@ -152,7 +152,7 @@ INCIDENTS = (
         place=PlaceKind.SQLITE,
         harm=_kill_worker,
         harm_text=f"`kill -9` of the worker that serves {STAGE}",
-        expected_cause=Part.WORKERS,
+        expected_causes=[Part.WORKERS],
         is_quick=True,
     ),
     DrillIncident(
@@ -166,7 +166,7 @@ INCIDENTS = (
         place=PlaceKind.SQLITE,
         harm=_kill_broker,
         harm_text="`kill -9` of the embedded Valkey",
-        expected_cause=Part.BROKER,
+        expected_causes=[Part.BROKER, Part.WORKERS],
     ),
     DrillIncident(
         name="broker hung",
@@ -175,7 +175,7 @@ INCIDENTS = (
         harm_text="`kill -STOP` of the embedded Valkey",
         repair=_kill_broker,
         repair_text="`kill -9` of the broker; `sendtrace up` starts a new one",
-        expected_cause=Part.BROKER,
+        expected_causes=[Part.BROKER],
         expected_alert="SendtraceBrokerUnavailable",
         is_quick=True,
     ),
@@ -186,7 +186,7 @@ INCIDENTS = (
         harm_text="`pg_ctl stop`",
         repair=_start_database,
         repair_text="`pg_ctl start`",
-        expected_cause=Part.DATABASE,
+        expected_causes=[Part.DATABASE],
         expected_alert="SendtraceDatabaseUnavailable",
     ),
     DrillIncident(
@@ -196,8 +196,8 @@ INCIDENTS = (
         harm_text="a file that fills the disk of the state folder (64 MB)",
         repair=_free_disk,
         repair_text="the file is removed",
-        expected_cause=Part.DISK,
-        expected_alert="SendtraceDiskLow",
+        expected_causes=[Part.DISK],
+        expected_alert="SendtraceDiskFull",
     ),
     DrillIncident(
         name="gateway unavailable",
@@ -206,7 +206,7 @@ INCIDENTS = (
         harm_text="the simulated gateway can't be reached",
         repair=_wait_for_end_of_outage,
         repair_text="the gateway can be reached again",
-        expected_cause=Part.GATEWAYS,
+        expected_causes=[Part.GATEWAYS],
         expected_alert="SendtraceGatewayUnavailable",
         gateway=GATEWAY_OUTAGE,
     ),
@@ -236,7 +236,7 @@ INCIDENTS = (
         harm_text="the password of the database's role is changed, and its sessions end",
         repair=_restore_password,
         repair_text="the password is changed back",
-        expected_cause=Part.DATABASE,
+        expected_causes=[Part.DATABASE],
         expected_alert="SendtraceDatabaseUnavailable",
     ),
 )

@@ -1,7 +1,7 @@
 """Play one incident on a stack."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,9 +72,8 @@ def play(incident: DrillIncident, stack: DrillStack, folder: Path, pace: Pace) -
         raised = _list_raised(alerts)
         harm_seconds = None
         if incident.repair is not None:
-            incident.repair(scene)
             harm_seconds = round(time.monotonic() - harmed_at, 1)
-            recovery = _watch_recovery(scene)
+            recovery = _watch_recovery(scene, incident.repair)
         healthy_after = None if recovery is None else recovery.wait()
         notice.stop()
         outcome = campaign.wait_for_outcome()
@@ -101,13 +100,20 @@ def describe_incident(incident: DrillIncident) -> dict[str, Any]:
         "place": incident.place,
         "harm": incident.harm_text,
         "repair": incident.repair_text,
-        "expected_cause": incident.expected_cause,
+        "expected_causes": list(incident.expected_causes),
         "expected_alert": incident.expected_alert,
     }
 
 
-def _watch_recovery(scene: Scene) -> RecoveryWatch:
+def _watch_recovery(scene: Scene, repair: Callable[[Scene], None] | None = None) -> RecoveryWatch:
+    """Begin to measure until the stack is healthy, and do the repair.
+
+    Whoever repairs a stack also resumes the run if its driver gave up meanwhile.
+    """
+
     def is_healthy() -> bool:
+        if repair is not None:
+            scene.campaign.resume_if_given_up()
         health = scene.stack.ask_json("/health")
         return (
             health is not None
@@ -116,13 +122,17 @@ def _watch_recovery(scene: Scene) -> RecoveryWatch:
             and scene.stack.has_all_workers()
         )
 
-    return RecoveryWatch(is_healthy, HEALTHY_LIMIT_SECONDS)
+    started_at = time.monotonic()
+    if repair is not None:
+        repair(scene)
+    return RecoveryWatch(is_healthy, started_at, HEALTHY_LIMIT_SECONDS)
 
 
 def _wait_for_alert(incident: DrillIncident, alerts: AlertWatch | None, deadline: float) -> None:
-    """Wait until the alert of an incident fires that a person must end."""
+    """Wait until the alert of an incident fires, if the incident lasts until a person ends it."""
     expected = incident.expected_alert
-    if alerts is not None and incident.repair is not None and expected is not None:
+    lasts = incident.repair is not None and not incident.gateway
+    if alerts is not None and expected is not None and lasts:
         wait_for(lambda: alerts.is_firing(expected), max(0.0, deadline - time.monotonic()))
 
 

@@ -59,6 +59,8 @@ class CampaignOutcome(DrillPart):
     """Messages that are missing or haven't settled."""
     accepted_twice: int
     """Messages that the gateway accepted again without a reason."""
+    resumed: int
+    """How often `sendtrace resume` had to continue the run, as its driver was killed or gave up."""
     output: str
     """End of the command's output if the exit code isn't 0."""
 
@@ -78,8 +80,8 @@ class DrillResult(DrillPart):
     """What was done."""
     repair: str
     """What a person did to end the incident; empty if the stack recovered alone."""
-    expected_cause: str | None
-    """The part that should be named; null if the health may stay as it was."""
+    expected_causes: list[str]
+    """The parts of which one should be named; empty if the health may stay as it was."""
     expected_alert: str | None
     """The only alert that may be raised; null for none."""
     skipped: str | None

@@ -43,10 +43,15 @@ class NoticeWatch:
 
 
 class RecoveryWatch:
-    """A watch that measures, from its start, how long it takes until a condition holds stably."""
+    """A watch that measures how long it takes until a condition holds stably.
 
-    def __init__(self, is_healthy: Callable[[], bool], limit: float) -> None:
-        self._is_healthy, self._limit = is_healthy, limit
+    Args:
+        started_at: monotonic time from which it counts, in seconds.
+        limit: seconds after which it gives up.
+    """
+
+    def __init__(self, is_healthy: Callable[[], bool], started_at: float, limit: float) -> None:
+        self._is_healthy, self._started_at, self._limit = is_healthy, started_at, limit
         self._healthy_after: float | None = None
         self._thread = threading.Thread(target=self._run, name="recovery", daemon=True)
         self._thread.start()
@@ -62,13 +67,13 @@ class RecoveryWatch:
         return self._healthy_after
 
     def _run(self) -> None:
-        started_at, held_since = time.monotonic(), None
-        while (now := time.monotonic()) - started_at < self._limit:
+        held_since: float | None = None
+        while (now := time.monotonic()) - self._started_at < self._limit:
             if not self._is_healthy():
                 held_since = None
             elif held_since is None:
                 held_since = now
             if held_since is not None and time.monotonic() - held_since > STABLE_SECONDS:
-                self._healthy_after = round(held_since - started_at, 1)
+                self._healthy_after = round(held_since - self._started_at, 1)
                 return
             time.sleep(POLL_SECONDS)

@@ -30,12 +30,14 @@ class WorkerInfo:
     Attributes:
         heard_at: time of its last event, in UTC.
         is_online: whether its heartbeats still arrive.
+        is_late: whether an online worker has missed several heartbeats in a row.
         queues: the queues that it serves; empty until it has answered an inspection.
     """
 
     name: str
     heard_at: datetime
     is_online: bool
+    is_late: bool = False
     queues: Sequence[str] = ()
 
 

@@ -30,7 +30,7 @@ RUNS_SECTION = WebSection("Runs", "/runs", router, template_package="simulator")
 @router.get("/runs", include_in_schema=False)
 def show_runs(context: Context) -> HTMLResponse:
     """Show the latest runs, the latest first."""
-    with context.database.read() as connection:
+    with context.read_database() as connection:
         runs = list_runs(connection, MAX_LISTED_RUNS)
     rows = [make_run_row(run) | {"started_at": to_datetime(run.started_at)} for run in runs]
     return context.render_page("runs.html", current_page="/runs", title="Runs", runs=rows)
@@ -41,7 +41,7 @@ def show_comparison(context: Context, before: str = "", after: str = "") -> Resp
     """Show the comparison of two runs; without two numbers, redirect to the list."""
     if not (before.isdecimal() and after.isdecimal()):
         return RedirectResponse("/runs")
-    with context.database.read() as connection:
+    with context.read_database() as connection:
         comparison = _compare_runs(connection, int(before), int(after))
     return _add_navigation(context, render_comparison_page(comparison))
 
@@ -49,7 +49,7 @@ def show_comparison(context: Context, before: str = "", after: str = "") -> Resp
 @router.get("/runs/{run:int}", include_in_schema=False)
 def show_result(run: int, context: Context) -> HTMLResponse:
     """Show the result page of a run."""
-    with context.database.read() as connection:
+    with context.read_database() as connection:
         page = load_result_page(connection, run, context.settings.home)
     return _add_navigation(context, page)
 
@@ -57,7 +57,7 @@ def show_result(run: int, context: Context) -> HTMLResponse:
 @router.get("/api/runs", summary="The runs", tags=["runs"], operation_id="runs_json_api_runs_get")
 def get_runs(context: Context) -> list[dict[str, Any]]:
     """Return the latest runs, the latest first, as `sendtrace runs --format json` prints them."""
-    with context.database.read() as connection:
+    with context.read_database() as connection:
         runs = list_runs(connection, MAX_LISTED_RUNS)
     return [
         make_run_row(run) | {"started": to_datetime(run.started_at).isoformat()} for run in runs
@@ -75,7 +75,7 @@ def get_run(
     run: Annotated[int, Path(description="The run's number.")], context: Context
 ) -> Response:
     """Return the result of a run: its summary.json, which docs/results.md describes."""
-    with context.database.read() as connection:
+    with context.read_database() as connection:
         return Response(load_summary(connection, run), media_type="application/json")
 
 
@@ -88,7 +88,7 @@ def get_run(
 )
 def get_comparison(before: RunNumber, after: RunNumber, context: Context) -> dict[str, Any]:
     """Return a run comparison, as `sendtrace compare --format json` prints it."""
-    with context.database.read() as connection:
+    with context.read_database() as connection:
         return _compare_runs(connection, before, after).as_json()
 
 

@@ -32,8 +32,8 @@ def test_changed_metrics_are_listed() -> None:
 
 def test_a_moment_of_health_is_no_recovery() -> None:
     answers = iter([True, False, False, True])
-    watch = RecoveryWatch(lambda: next(answers, True), limit=60.0)
+    watch = RecoveryWatch(lambda: next(answers, True), time.monotonic(), limit=60.0)
     healthy_after = watch.wait()
     assert healthy_after is not None
     assert healthy_after > 0, "the first moment did not last"
-    assert RecoveryWatch(lambda: False, limit=0.1).wait() is None
+    assert RecoveryWatch(lambda: False, time.monotonic(), limit=0.1).wait() is None

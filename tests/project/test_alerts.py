@@ -32,7 +32,8 @@ OLDEST = 'sendtrace_oldest_message_seconds{stage="in_gateway"}'
 READY = 'sendtrace_queue_tasks{queue="gateway",state="ready"}'
 UNAVAILABLE = 'sendtrace_gateway_unavailable_total{gateway="smtp"}'
 FAILED = 'sendtrace_failed_steps_total{step="submit"}'
-DISK = 'sendtrace_disk_free_bytes{path="/"}'
+DISK, DISK_SIZE = 'sendtrace_disk_free_bytes{path="/"}', 'sendtrace_disk_size_bytes{path="/"}'
+DISK_FULL = "sendtrace_disk_full"
 DATABASE, BROKER, PAGE = "sendtrace_database_up", "sendtrace_broker_up", "up"
 
 HEALTHY: Mapping[str, float] = {
@@ -49,6 +50,8 @@ HEALTHY: Mapping[str, float] = {
     UNAVAILABLE: 0,
     FAILED: 0,
     DISK: 5e10,
+    DISK_SIZE: 1e11,
+    DISK_FULL: 0,
 }
 
 
@@ -123,7 +126,7 @@ INCIDENTS = {
     "page gone": Incident(alert="SendtracePageDown", values=NO_METRICS),
     "database": Incident(
         alert="SendtraceDatabaseUnavailable",
-        values={DATABASE: 0, STALLED: 9, OLDEST: 4_000, ABANDONED: 1},
+        values={DATABASE: 0, SWEEP: 600, STALLED: 9, OLDEST: 4_000, ABANDONED: 1},
     ),
     "broker": Incident(
         alert="SendtraceBrokerUnavailable",
@@ -136,7 +139,27 @@ INCIDENTS = {
     "beat": Incident(alert="SendtraceBeatDead", values={SWEEP: 600}),
     "beat, never started": Incident(alert="SendtraceBeatDead", values={SWEEP: None}),
     "disk": Incident(alert="SendtraceDiskLow", values={DISK: 5e8}),
+    "small disk": Incident(values={DISK: 9e8, DISK_SIZE: 2e9}),
+    "disk full": Incident(
+        alert="SendtraceDiskFull",
+        values={
+            DISK: 0,
+            DISK_FULL: 1,
+            DATABASE: 0,
+            BROKER: 0,
+            **NO_WORKERS,
+            READY: None,
+            SWEEP: 600,
+            STALLED: 9,
+            OLDEST: 4_000,
+            ABANDONED: 1,
+        },
+    ),
+    "disk full, with a broker that only reads": Incident(
+        alert="SendtraceDiskFull", values={DISK_FULL: 1, SWEEP: 600, **NO_WORKERS}
+    ),
     "gateway": Incident(alert="SendtraceGatewayUnavailable", rates={UNAVAILABLE: 1}),
+    "gateway, for two minutes": Incident(rates={UNAVAILABLE: 1}, faulty=8, recovered=16),
     "stalled": Incident(alert="SendtraceBatchesStalled", values={STALLED: 3}),
     "driver": Incident(alert="SendtraceRunAbandoned", values={ABANDONED: 1}),
     "slow": Incident(alert="SendtraceMessagesDelayed", values={OLDEST: 2_000}),

@@ -25,7 +25,7 @@ def make_drill(**changes: Any) -> DrillResult:
         "place": "sqlite",
         "harm": "`kill -STOP`",
         "repair": "`kill -9`",
-        "expected_cause": "broker",
+        "expected_causes": ["broker"],
         "expected_alert": "SendtraceBrokerUnavailable",
         "skipped": None,
         "observation": observation,
@@ -33,7 +33,9 @@ def make_drill(**changes: Any) -> DrillResult:
         "harm_seconds": 70.0,
         "healthy_after": 3.0,
         "alerts": [],
-        "campaign": CampaignOutcome(exit_code=0, messages=10, lost=0, accepted_twice=0, output=""),
+        "campaign": CampaignOutcome(
+            exit_code=0, messages=10, lost=0, accepted_twice=0, resumed=0, output=""
+        ),
         "findings": [],
     }
     return DrillResult(**{**values, **changes})

@@ -136,7 +136,7 @@ def get_message(campaign_id: CampaignId, number: MessageNumber, context: Context
     If a check deferred the message, `deferred` has the check's name (`check`) and the time of the
     next judgement (`until`). Otherwise it is null.
     """
-    with context.database.read() as connection:
+    with context.read_database() as connection:
         campaign = context.load_campaign(connection, campaign_id)
         return read_timeline(connection, campaign, number).as_json()
 
@@ -155,7 +155,7 @@ def list_check_verdicts(
     contacts: Annotated[str | None, Query(description=CONTACTS_DESCRIPTION)] = None,
 ) -> list[CheckVerdictModel]:
     """Return every check's verdict on a message, evaluated now, and the values that it read."""
-    with context.database.read() as connection:
+    with context.read_database() as connection:
         campaign = context.load_campaign(connection, campaign_id)
         check_message_exists(connection, campaign, number)
     is_unmasked = context.can_show_contacts(contacts)

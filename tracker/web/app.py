@@ -19,6 +19,7 @@ from tracker.web.health import routes as health
 from tracker.web.health.watch import HealthWatch
 from tracker.web.inbound import routes as inbound
 from tracker.web.inbound.routes import RateLimiter
+from tracker.web.late_database import LateDatabaseMiddleware
 from tracker.web.live import LiveFeed
 from tracker.web.metrics import routes as metrics
 from tracker.web.monitoring import Monitoring
@@ -86,6 +87,7 @@ def make_app(
         sections=sections,
     )
     app.state.inbound_limiter = RateLimiter(settings.reports_per_second)
+    app.add_middleware(LateDatabaseMiddleware)
     app.add_middleware(SecurityMiddleware, is_anonymous_allowed=settings.token is None)
     app.include_router(public_router)
     app.include_router(health.router)

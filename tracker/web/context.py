@@ -1,7 +1,8 @@
 """The application's shared objects, and what every route needs of them."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
@@ -10,7 +11,7 @@ from typing import Annotated, Any, NamedTuple
 from fastapi import APIRouter, Depends, Request
 from jinja2 import Environment
 from markupsafe import Markup, escape
-from sqlalchemy import Connection
+from sqlalchemy import Connection, exc
 from starlette.responses import HTMLResponse
 
 from tracker.errors import NotFound
@@ -78,6 +79,25 @@ class WebContext:
         packages = (section.template_package for section in self.sections)
         return make_template_environment(*packages, filters=filters)
 
+    def find_database_error(self) -> exc.TimeoutError | None:
+        """Return the error of a database that the live feed can't read now, None if it can."""
+        error = self.live.snapshot.database_error
+        return None if error is None else exc.TimeoutError(error)
+
+    @contextmanager
+    def read_database(self) -> Iterator[Connection]:
+        """Open a transaction that only reads.
+
+        Raises:
+            TimeoutError: the live feed can't read the database now. A request that tried anyway
+                might wait for it for ever, and keep a thread from others.
+        """
+        error = self.find_database_error()
+        if error is not None:
+            raise error
+        with self.database.read() as connection:
+            yield connection
+
     def load_campaign(self, connection: Connection, campaign_id: int) -> Campaign:
         """Load a campaign, or raise `NotFound` with the latest existing ones."""
         if campaign_id <= MAX_INTEGER:
@@ -93,7 +113,7 @@ class WebContext:
         """
         report = self.live.snapshot.reports.get(campaign_id)
         if report is None:
-            with self.database.read() as connection:
+            with self.read_database() as connection:
                 [report] = make_reports(connection, [self.load_campaign(connection, campaign_id)])
             self.live.pin(campaign_id)
         return report

@@ -124,7 +124,7 @@ def show_message(
     campaign_id: int, number: int, context: Context, contacts: str | None = None
 ) -> HTMLResponse:
     """Show the timeline of a message, and the verdicts of the checks."""
-    with context.database.read() as connection:
+    with context.read_database() as connection:
         campaign = context.load_campaign(connection, campaign_id)
         timeline = read_timeline(connection, campaign, number)
     is_unmasked = context.can_show_contacts(contacts)

@@ -125,7 +125,7 @@ def find_message_page(
         NotFound: unknown campaign.
         RequestValidationError: the page begins after the campaign's last message.
     """
-    with context.database.read() as connection:
+    with context.read_database() as connection:
         campaign = context.load_campaign(connection, campaign_id)
         [report] = make_reports(connection, [campaign])
         if query.after >= report.recorded and query.after > 0:

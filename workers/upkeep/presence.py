@@ -24,6 +24,9 @@ SILENT_AFTER_SECONDS = 20.0
 """Seconds without a heartbeat after which a worker counts as offline. Workers send one every two
 seconds."""
 
+LATE_AFTER_SECONDS = 8.0
+"""Seconds without a heartbeat after which a worker that counts as online needs attention."""
+
 FORGET_AFTER_SECONDS = 3600.0
 """Seconds after its last event at which a worker is no longer listed."""
 
@@ -97,6 +100,7 @@ class WorkerListener:
                     # A worker that shuts down says so, and Celery clears its heartbeats.
                     is_online=bool(worker.heartbeats)
                     and self._silence(worker, now) < SILENT_AFTER_SECONDS,
+                    is_late=self._silence(worker, now) > LATE_AFTER_SECONDS,
                     queues=self._queues.get(name, ()),
                 )
                 for name, worker in sorted(self._state.workers.items())

@@ -4,6 +4,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, cast
@@ -16,7 +17,7 @@ from fastapi.testclient import TestClient
 from pydantic import SecretStr
 
 from simulator.stack.local import start_local_broker
-from tests.support.shell import wait_until
+from tests.support.shell import LIMIT_SECONDS, wait_until
 from tests.support.web import TOKEN, live_page_client
 from tracker.monitoring import WorkerActivity, WorkerInfo
 from tracker.record.catalog import Batch
@@ -87,6 +88,22 @@ TROUBLE = GatewayTrouble("spring", "no route", NOW, is_refusing=False, waiting=7
             Part.BEAT,
             "No sweep for 99 s",
         ),
+        (
+            {
+                "database": Finding(error="connection refused", **FAILED),
+                "broker": Finding(value=BrokerFacts({}, 99.0), value_at=NOW),
+            },
+            Part.DATABASE,
+            "connection refused",
+        ),
+        (
+            {
+                "disks": Finding(value=[DiskSpace("/", 0, 10**12)], value_at=NOW),
+                "broker": Finding(value=BrokerFacts({}, None), value_at=NOW),
+            },
+            Part.DISK,
+            "Disk full",
+        ),
         ({"gateways": [TROUBLE]}, Part.GATEWAYS, "no route; 7 messages waiting"),
     ],
 )
@@ -100,9 +117,25 @@ def test_the_root_cause_is_named_once(
         return
     assert health.condition is Condition.DOWN
     assert summary in health.parts[cause].summary
-    expected = {cause, Part.DATABASE, Part.BROKER} if cause is Part.DISK else {cause}
     down = {part for part, state in health.parts.items() if state.condition is Condition.DOWN}
-    assert down == expected, "what follows from the cause is unknown, not down"
+    failed = {part for part in (Part.DATABASE, Part.BROKER) if _has_error(changes.get(part))}
+    assert down == {cause} | failed, "what follows from the cause is unknown, not down"
+
+
+def _has_error(finding: object) -> bool:
+    return getattr(finding, "error", None) is not None
+
+
+def test_a_worker_that_misses_heartbeats_needs_attention_before_its_queue_counts_as_unserved() -> (
+    None
+):
+    late = replace(make_worker("queued"), is_late=True)
+    activity = WorkerActivity(workers=[late, make_worker("upkeep")])
+    health = judge_health(replace(HEALTHY, activity=activity))
+    assert (health.cause, health.condition) == (Part.WORKERS, Condition.ATTENTION)
+    assert health.parts[Part.WORKERS].summary == "No heartbeat lately: queued@here"
+    assert health.parts[Part.WORKERS].since == NOW
+    assert health.parts[Part.BEAT].condition is Condition.OK
 
 
 @pytest.fixture
@@ -171,6 +204,28 @@ def test_a_database_that_can_only_be_read_is_down(
         wait_until(lambda: client.get("/health").json()["cause"] == "database", "it is noticed")
         assert "can't be written" in client.get("/health").json()["parts"]["database"]["summary"]
         assert client.get("/").status_code == 200, "the numbers can still be read"
+
+
+def test_pages_say_that_the_database_hangs_and_dont_wait_for_it(
+    batch: Batch, database: Database, settings: Settings
+) -> None:
+    if not database.is_postgresql:
+        pytest.skip("a reader of SQLite waits for no lock")
+    messages = f"/campaigns/{batch.campaign.id}/messages"
+    lock = sa.text("LOCK TABLE campaigns, runs IN ACCESS EXCLUSIVE MODE")
+    with live_page_client(database, settings) as client, ThreadPoolExecutor() as pool:
+        with database.engine.connect() as connection:
+            connection.execute(lock)
+            early = pool.submit(client.get, messages)
+            wait_until(lambda: client.get("/health").json()["cause"] == "database", "it is late")
+            assert early.result(LIMIT_SECONDS).status_code == 503, "it was asked for before"
+            for path in ("/runs", "/runs/1", messages, f"{messages}/0", "/api/runs"):
+                response = client.get(path)
+                assert response.status_code == 503, path
+                assert "no answer for more than" in response.text, path
+            assert client.get("/").status_code == 200, "its numbers are known"
+        wait_until(lambda: client.get("/runs").status_code == 200, "the database answers again")
+        assert client.get(messages).status_code == 200
 
 
 def test_details_need_the_token(settings: Settings, database: Database) -> None:

@@ -128,6 +128,20 @@ def test_state_and_scheduled_customers_of_a_campaign(
     assert value_of(samples, "scheduled", campaign="spring") == 0
 
 
+def test_a_full_disk_of_the_broker_has_a_metric(
+    batch: Batch, client: TestClient, database: Database, settings: Settings
+) -> None:
+    assert value_of(read_metrics(client), "disk_full") == 0
+
+    def fail() -> Any:
+        raise OSError("MISCONF Errors writing to the AOF file: No space left on device")
+
+    with live_page_client(database, settings, {**MONITORING, "read_queue_depths": fail}) as other:
+        samples = read_metrics(other)
+    assert value_of(samples, "disk_full") == 1
+    assert value_of(samples, "broker_up") == 0
+
+
 def test_the_time_of_checks_is_a_counter(
     batch: Batch, database: Database, settings: Settings
 ) -> None:

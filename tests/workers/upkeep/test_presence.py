@@ -51,8 +51,12 @@ def test_a_worker_goes_online_and_offline(
         activity = seen(listener, lambda it: bool(it.workers[0].queues))
         assert activity.workers[0].queues == ("celery",)
         assert activity.disconnected_since is None
-        monkeypatch.setattr(presence, "SILENT_AFTER_SECONDS", 5.0)
+        monkeypatch.setattr(presence, "LATE_AFTER_SECONDS", 4.0)
+        monkeypatch.setattr(presence, "SILENT_AFTER_SECONDS", 1_000.0)
         os.killpg(process.pid, signal.SIGKILL)
+        activity = seen(listener, lambda it: it.workers[0].is_late)
+        assert activity.workers[0].is_online, "its heartbeats have just begun to be missing"
+        monkeypatch.setattr(presence, "SILENT_AFTER_SECONDS", 5.0)
         activity = seen(listener, lambda it: not it.workers[0].is_online)
         assert [worker.name for worker in activity.workers] == ["one@here"], "it is still listed"
 

@@ -166,16 +166,14 @@ class HealthFacts:
 
 def judge_health(facts: HealthFacts) -> Health:
     """Return the health of all parts, and the cause."""
-    broker = _judge_broker(facts.broker)
-    workers = _judge_workers(facts, broker)
     parts = {
         Part.DISK: _judge_disks(facts),
         Part.DATABASE: _judge_database(facts),
-        Part.BROKER: broker,
-        Part.WORKERS: workers,
-        Part.BEAT: _judge_beat(facts, broker, workers),
-        Part.GATEWAYS: _judge_gateways(facts, broker),
+        Part.BROKER: _judge_broker(facts.broker),
     }
+    parts[Part.WORKERS] = _judge_workers(facts, parts[Part.BROKER])
+    parts[Part.BEAT] = _judge_beat(facts, parts)
+    parts[Part.GATEWAYS] = _judge_gateways(facts, parts[Part.BROKER])
     cause = None
     for condition in (Condition.ATTENTION, Condition.DOWN):
         affected = [part for part in Part if parts[part].condition is condition]
@@ -279,20 +277,33 @@ def _judge_workers(facts: HealthFacts, broker: PartHealth) -> PartHealth:
     if silent:
         summary = f"Silent: {', '.join(worker.name for worker in silent)}"
         return PartHealth(condition=Condition.ATTENTION, summary=summary, since=heard_at)
+    late = [worker for worker in activity.workers if worker.is_late]
+    if late:
+        summary = f"No heartbeat lately: {', '.join(worker.name for worker in late)}"
+        since = min(worker.heard_at for worker in late)
+        return PartHealth(condition=Condition.ATTENTION, summary=summary, since=since)
     summary = f"{pluralize(len(activity.workers), 'worker')} online, every queue is served"
     return PartHealth(condition=Condition.OK, summary=summary)
 
 
-def _judge_beat(facts: HealthFacts, broker: PartHealth, workers: PartHealth) -> PartHealth:
+def _judge_beat(facts: HealthFacts, parts: Mapping[Part, PartHealth]) -> PartHealth:
+    """Return the health of beat, given that of the parts before it."""
+    broker = parts[Part.BROKER]
     hidden = _behind_broker(broker)
     if hidden is not None:
         return hidden
     upkeep_queue = facts.queues[-1:]
-    if workers.condition is Condition.UNKNOWN or find_unserved_queues(facts.activity, upkeep_queue):
+    is_hidden = parts[Part.WORKERS].condition is Condition.UNKNOWN
+    if is_hidden or find_unserved_queues(facts.activity, upkeep_queue):
         summary = f"Unknown while no worker serves {', '.join(upkeep_queue)}"
         return PartHealth(condition=Condition.UNKNOWN, summary=summary)
     answer = facts.broker and facts.broker.value
     age = answer.sweep_age if answer else None
+    if age is None or age > SWEEP_OVERDUE_SECONDS:
+        for part in (Part.DISK, Part.DATABASE):
+            if parts[part].condition is Condition.DOWN:  # a sweep waits for both
+                summary = f"Unknown while the {part} is down: sweeps need it"
+                return PartHealth(condition=Condition.UNKNOWN, summary=summary)
     if age is None:
         return PartHealth(
             condition=Condition.ATTENTION,

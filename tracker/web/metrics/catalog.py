@@ -142,6 +142,10 @@ class Metric(Enum):
         ("path",),
     )
     DISK_SIZE = "disk_size_bytes", "Bytes of such a disk in all.", ("path",)
+    DISK_FULL = (
+        "disk_full",
+        "1 if such a disk is full, or an error of the database or the broker says so, else 0.",
+    )
     LAST_SWEEP = (
         "sweep_timestamp_seconds",
         "Time at which beat's last sweep began; absent if none did for a day.",

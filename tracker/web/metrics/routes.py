@@ -45,6 +45,7 @@ class _SnapshotCollector(Collector):
     def collect(self) -> Iterator[MetricFamily]:
         snapshot, monitoring = self._context.live.snapshot, self._context.monitoring
         yield Metric.DATABASE_UP.make_value(_is_database_up(snapshot))
+        yield Metric.DISK_FULL.make_value(_is_down(snapshot, Part.DISK))
         if snapshot.at is not None:
             yield Metric.LAST_READ.make_value(snapshot.at.timestamp())
         yield from _collect_health(self._context.health_watch)
@@ -62,9 +63,12 @@ class _SnapshotCollector(Collector):
 
 
 def _is_database_up(snapshot: Snapshot) -> bool:
-    health = snapshot.health and snapshot.health.parts[Part.DATABASE]
-    is_down = health is not None and health.condition is Condition.DOWN
-    return snapshot.database_error is None and not is_down
+    return snapshot.database_error is None and not _is_down(snapshot, Part.DATABASE)
+
+
+def _is_down(snapshot: Snapshot, part: Part) -> bool:
+    health = snapshot.health
+    return health is not None and health.parts[part].condition is Condition.DOWN
 
 
 def _collect_health(watch: HealthWatch) -> Iterator[MetricFamily]:
