@@ -18,7 +18,7 @@ ENV PATH=/opt/sendtrace/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     SENDTRACE_HOME=/var/lib/sendtrace/home
 USER sendtrace
-RUN mkdir /var/lib/sendtrace/home
+RUN mkdir --mode=0700 /var/lib/sendtrace/home
 WORKDIR /var/lib/sendtrace
 VOLUME /var/lib/sendtrace/home
 CMD ["sendtrace", "--help"]

@@ -87,6 +87,15 @@ def postgresql_url(reusable_database: ReusableDatabase) -> Iterator[str]:
     reusable_database.clean()
 
 
+@pytest.fixture(autouse=True)
+def umask() -> Iterator[None]:
+    """Restore the umask, which commands change in the process that runs them."""
+    previous = os.umask(0o022)
+    os.umask(previous)
+    yield
+    os.umask(previous)
+
+
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
     """Return the path of a state folder for one test."""
@@ -99,7 +108,9 @@ def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     settings = load_settings(home=tmp_path_factory.mktemp("template"))
     settings.prepare_home()
     open_database(settings).close()
-    return settings.home / "sendtrace.db"
+    file = settings.home / "sendtrace.db"
+    file.chmod(0o600)  # as a command would have made it
+    return file
 
 
 @pytest.fixture(params=BACKENDS)

@@ -1,6 +1,7 @@
 """The settings of a process, from its environment and the options of a command."""
 
 import os
+import sys
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +20,8 @@ from pydantic import (
 
 from tracker.clock import Instant, to_datetime
 from tracker.errors import UsageError
-from tracker.loopback import is_loopback
+from tracker.system.loopback import is_loopback
+from tracker.system.private_files import find_other_owner, is_shared, make_private
 
 ENVIRONMENT_PREFIX = "SENDTRACE_"
 
@@ -114,18 +116,43 @@ class Settings(BaseModel):
             )
 
     def prepare_home(self) -> None:
-        """Create the state folder; raise `UsageError` if it can't be written."""
+        """Create the state folder, and take the permissions of other users on an existing one.
+
+        Raises:
+            UsageError: it can't be written, belongs to another user, or is not sendtrace's alone.
+        """
         try:
-            self.home.mkdir(parents=True, exist_ok=True)
+            self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._check_home_owner()
+            made_private = make_private(self.home)
             probe = self.home / ".writable"
             probe.touch()
             probe.unlink(missing_ok=True)  # another process may probe at the same time
-            self.logs.mkdir(exist_ok=True)
+            self.logs.mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
             raise UsageError(
                 f"the state folder {self.home} can't be written: {error.strerror};"
                 " set SENDTRACE_HOME to another folder"
             ) from None
+        if made_private:
+            print(
+                f"sendtrace: other users had permissions on the state folder {self.home} or files"
+                " in it; now only its owner has",
+                file=sys.stderr,
+            )
+
+    def _check_home_owner(self) -> None:
+        if is_shared(self.home):
+            raise UsageError(
+                f"the state folder {self.home} is a folder of all users; set SENDTRACE_HOME to"
+                " another folder"
+            )
+        owner = find_other_owner(self.home)
+        if owner is not None:
+            raise UsageError(
+                f"the state folder {self.home} belongs to the user {owner}; set SENDTRACE_HOME to"
+                " a folder of your own"
+            )
 
 
 def load_settings(**overrides: object) -> Settings:

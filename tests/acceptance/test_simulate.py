@@ -11,6 +11,7 @@ import pytest
 
 from simulator.figures import PERCENTILES, list_figure_units
 from tests.support.paths import SCENARIOS
+from tests.support.private_files import find_open_files
 from tests.support.shell import SCRIPT, FinishedRun, Shell, make_scenario, wait_until, without_times
 
 KEYS = {
@@ -62,6 +63,13 @@ def test_the_result_names_the_database(on_sqlite: FinishedRun, on_postgresql: Fi
     assert on_sqlite.result["database"] == "sqlite"
     assert on_postgresql.result["database"] == "postgresql"
     assert not on_postgresql.shell.database.exists()
+
+
+def test_the_state_folder_is_private(finished: FinishedRun) -> None:
+    assert find_open_files(finished.shell.home) == []
+    new_file = finished.shell.write("new", "")
+    result_file = finished.shell.folder / "result.json"
+    assert result_file.stat().st_mode == new_file.stat().st_mode
 
 
 def test_the_result_agrees_with_the_report(finished: FinishedRun) -> None:

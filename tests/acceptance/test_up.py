@@ -19,6 +19,7 @@ import pytest
 from simulator.schema import open_database
 from simulator.stack.announcement import find_stack
 from simulator.web.commands import make_commands
+from tests.support.private_files import find_open_files
 from tests.support.schedules import prepare_run
 from tests.support.shell import (
     FOREIGN_SETTINGS,
@@ -169,6 +170,13 @@ def test_flower_shows_a_run_on_the_stack(stack: Stack) -> None:
     flower.terminate()
     is_restored = lambda: (stack.ask_flower("/api/tasks") or {}).keys() >= tasks.keys()  # noqa: E731
     wait_until(is_restored, "Flower is restarted and has the earlier tasks")
+
+
+def test_the_state_folder_and_the_sockets_are_private(stack: Stack) -> None:
+    [sockets] = stack.shell.scratch.glob("sendtrace-*")
+    assert (sockets / "broker.sock").is_socket()
+    for folder in (stack.shell.home, sockets):
+        assert find_open_files(folder) == []
 
 
 def test_the_commands_of_the_pages_work_in_any_shell(stack: Stack) -> None:

@@ -13,8 +13,8 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from tracker.loopback import is_loopback
 from tracker.output.logs import LogFields
+from tracker.system.loopback import is_loopback
 from tracker.web.context import Context
 
 logger = logging.getLogger(__name__)

@@ -8,7 +8,7 @@ from fastapi import FastAPI
 from pydantic import SecretStr
 
 from tracker.errors import UsageError
-from tracker.loopback import is_loopback
+from tracker.system.loopback import is_loopback
 from tracker.web.live import LiveFeed
 
 MIN_TOKEN_LENGTH = 16

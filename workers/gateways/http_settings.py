@@ -13,8 +13,8 @@ from urllib.parse import parse_qsl, quote, quote_plus, urlsplit
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
 
 from tracker.errors import UsageError
-from tracker.loopback import is_loopback
 from tracker.settings import load_environment
+from tracker.system.loopback import is_loopback
 from tracker.text import hide_secrets
 from workers.gateways.http_template import DEFAULT_BODY, compile_json
 from workers.gateways.step_time import MAX_REPLY_SECONDS

@@ -7,8 +7,8 @@ from enum import StrEnum
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 
 from tracker.errors import UsageError
-from tracker.loopback import is_loopback
 from tracker.settings import load_environment
+from tracker.system.loopback import is_loopback
 from tracker.text import hide_secrets
 
 ENV_PREFIX = "SENDTRACE_SMTP_"

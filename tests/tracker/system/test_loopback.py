@@ -2,7 +2,7 @@
 
 import pytest
 
-from tracker.loopback import is_loopback
+from tracker.system.loopback import is_loopback
 
 
 @pytest.mark.parametrize(
