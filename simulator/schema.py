@@ -24,7 +24,12 @@ from sqlalchemy import (
 from tracker.settings import Settings
 from tracker.status import LEGAL_TRANSITIONS, Status
 from tracker.store.database import Database, check_reachable, connect
-from tracker.store.migrate import Migrations, migrate
+from tracker.store.migrate import (
+    TRACKER_MIGRATIONS,
+    Migrations,
+    check_schema,
+    prepare_schema,
+)
 from tracker.store.schema.metadata import NAMING_CONVENTION, sql_code_list
 from tracker.store.schema.tables import TRACKER_TABLES
 
@@ -33,6 +38,8 @@ SIMULATOR_MIGRATIONS = Migrations(
     versions=Path(__file__).parent / "migrations" / "versions",
     head="0008_initial",
 )
+
+ALL_MIGRATIONS = (TRACKER_MIGRATIONS, SIMULATOR_MIGRATIONS)
 
 GATEWAY_OUTCOMES = LEGAL_TRANSITIONS[Status.IN_GATEWAY]
 
@@ -174,15 +181,9 @@ driver_acknowledgements = Table(
 )
 
 
-def migrate_simulator_tables(database: Database) -> None:
-    """Bring the simulator's tables up to date."""
-    migrate(database, SIMULATOR_MIGRATIONS)
-
-
-def migrate_all_tables(database: Database) -> None:
-    """Bring the tables of all layers up to date."""
-    migrate(database)
-    migrate_simulator_tables(database)
+def check_all_tables(database: Database) -> None:
+    """Check that the tables of all layers are those of this version; see `check_schema`."""
+    check_schema(database, *ALL_MIGRATIONS)
 
 
 def analyze_all_tables(database: Database) -> None:
@@ -191,11 +192,18 @@ def analyze_all_tables(database: Database) -> None:
 
 
 def open_database(settings: Settings) -> Database:
-    """Return the configured database after it was reached and migrated."""
+    """Return the configured database, which was reached and has the tables of this version.
+
+    In an empty database the tables are created.
+
+    Raises:
+        DatabaseUnreachable: the database doesn't answer.
+        UsageError: its tables are others; see `prepare_schema`.
+    """
     with ExitStack() as stack:
         database = stack.enter_context(closing(connect(settings.resolved_database_url)))
         check_reachable(database)
         with database.readable_errors():
-            migrate_all_tables(database)
+            prepare_schema(database, *ALL_MIGRATIONS)
         stack.pop_all()  # the caller closes it
     return database

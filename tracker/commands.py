@@ -103,15 +103,19 @@ def _discard_stdout() -> None:
 
 @contextmanager
 def open_database(
-    url: str | None, migrate_tables: "Callable[[Database], None] | None" = None
+    url: str | None, check_tables: "Callable[[Database], None]"
 ) -> "Iterator[Database]":
-    """Open the database of a command, the configured one without `url`, with its tables up to date.
+    """Open the database of a command, the configured one without `url`. Writes nothing.
 
-    A higher layer provides `migrate_tables` for all tables, as the object of the commands' context.
+    Args:
+        check_tables: raises for tables that aren't those of this version. The highest layer
+            provides it, as the object of the commands' context, since it knows all tables.
+
+    Raises:
+        UsageError: the database can't be reached, or its tables aren't those of this version.
     """
     from tracker.settings import load_settings
     from tracker.store.database import check_reachable, connect
-    from tracker.store.migrate import migrate
 
     settings = load_settings(database_url=url)
     try:
@@ -123,7 +127,7 @@ def open_database(
     with closing(connect(settings.resolved_database_url, must_exist=True)) as database:
         check_reachable(database)
         with database.readable_errors():
-            (migrate_tables or migrate)(database)
+            check_tables(database)
             yield database
 
 

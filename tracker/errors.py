@@ -17,12 +17,24 @@ class DatabaseUnreachable(UsageError):
     """The database doesn't answer when a command starts."""
 
 
-class DatabaseTooNew(UsageError):
+class SchemaMismatch(UsageError):
+    """The tables of the database aren't those of this version of sendtrace."""
+
+
+class DatabaseTooNew(SchemaMismatch):
     """A newer version of sendtrace migrated the database."""
 
 
-class DatabaseTooOld(UsageError):
-    """An unreleased version of sendtrace made the database."""
+class DatabaseTooOld(SchemaMismatch):
+    """An earlier or unreleased version of sendtrace made the tables."""
+
+
+class DatabaseIsForeign(SchemaMismatch):
+    """The database has tables of another application, and none of sendtrace."""
+
+
+class NothingRecorded(UsageError):
+    """A command that only reads was given an empty database."""
 
 
 class DatabaseFailed(SendtraceError):

@@ -3,13 +3,19 @@
 Its settings are in `celeryconfig.py`; the broker comes from SENDTRACE_BROKER_URL.
 """
 
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from typing import Any
 
 from celery.signals import beat_init, celeryd_init
+from sqlalchemy.exc import OperationalError
 
-from tracker.errors import SendtraceError, UsageError
+from tracker.errors import NothingRecorded, SendtraceError, UsageError
+from tracker.settings import load_settings
+from tracker.store.database import connect
+from tracker.store.migrate import TRACKER_MIGRATIONS, check_schema
+from tracker.store.write_probe import database_file
 from workers.celery_app import make_celery_app
 from workers.checks.base import all_checks
 from workers.plugins import import_own_plugins
@@ -26,6 +32,7 @@ def exit_if_misconfigured(conf: Any = None, **_: object) -> None:
     """Exit with one clear message, instead of starting a worker that would lose messages."""
     with exiting_on_error():
         check_configuration(conf)
+        check_database()
         all_checks()
         tracing.connect()
 
@@ -50,11 +57,28 @@ def prepare_beat(sender: Any = None, **_: object) -> None:
 
 @contextmanager
 def exiting_on_error() -> Iterator[None]:
-    """Exit with one clear message if an error that a person can mend is raised in the block."""
+    """Exit with one clear message if an error that a person can mend is raised in the block.
+
+    The exit code is that of the error, as of a command.
+    """
     try:
         yield
     except SendtraceError as error:
-        raise SystemExit(f"sendtrace: {error}") from None
+        print(f"sendtrace: {error}", file=sys.stderr)
+        raise SystemExit(error.exit_code) from None
+
+
+def check_database() -> None:
+    """Raise `SchemaMismatch` for tables that don't suit this version.
+
+    A database that is empty, or can't be reached now, is no reason to exit.
+    """
+    database = connect(load_settings().resolved_database_url)
+    file = database_file(database)
+    if file is not None and not file.exists():
+        return
+    with closing(database), suppress(NothingRecorded, OperationalError):
+        check_schema(database, TRACKER_MIGRATIONS, accepts_compatible=True)
 
 
 def check_configuration(conf: Any) -> None:

@@ -12,8 +12,9 @@ from tracker.errors import UsageError
 from tracker.record.catalog import Batch, Campaign, load_batch
 from tracker.record.monitoring.counters import Counters
 from tracker.settings import load_settings
+from tracker.store.applied_migrations import SchemaWatch
 from tracker.store.database import Database, connect
-from tracker.store.migrate import migrate
+from tracker.store.migrate import TRACKER_MIGRATIONS, prepare_schema
 from workers.gateways.base import Gateway, load_gateway_kind
 from workers.gateways.counted import CountedGateway
 from workers.gateways.safety import open_gateway
@@ -40,10 +41,29 @@ class Resources:
 
     @cached_property
     def database(self) -> Database:
-        """The database of the settings, migrated to the current schema."""
+        """The database of the settings, with the tables of this version.
+
+        Raises:
+            SchemaMismatch: its tables don't suit this version.
+        """
         opened = connect(load_settings().resolved_database_url)
-        migrate(opened)
+        prepare_schema(opened, TRACKER_MIGRATIONS, accepts_compatible=True)
         return opened
+
+    @cached_property
+    def _schema_watch(self) -> SchemaWatch:
+        return SchemaWatch(self.database)
+
+    def open_checked_database(self) -> Database:
+        """Return the database, unless its schema was changed incompatibly meanwhile.
+
+        Raises:
+            SchemaMismatch: it was.
+        """
+        watch = self._schema_watch
+        with self.database.read() as connection:
+            watch.check(connection)
+        return self.database
 
     @cached_property
     def broker(self) -> Redis:
@@ -54,8 +74,16 @@ class Resources:
         return make_broker_client(url, timeout=BROKER_TIMEOUT_SECONDS)
 
     def load_batch(self, campaign: int, batch: int) -> Batch:
-        """Return a batch with its campaign, as recorded now."""
+        """Return a batch with its campaign, as recorded now.
+
+        Each step begins with this, so it looks for changes of the schema as well.
+
+        Raises:
+            SchemaMismatch: the schema was changed incompatibly.
+        """
+        watch = self._schema_watch
         with self.database.read() as connection:
+            watch.check(connection)
             return load_batch(connection, campaign, batch)
 
     def gateway_of(self, campaign: Campaign) -> Gateway:

@@ -21,6 +21,7 @@ from workers.chains import StepArguments
 from workers.checks.base import checks_of
 from workers.queues import ROLLUP_TASK, SWEEP_TASK, task_name
 from workers.runtime import resources
+from workers.schema_change import stopping_on_schema_change
 from workers.step_task import StepFunction, StepTask, run_step
 from workers.steps import at_gateway, before_gateway
 from workers.steps.context import StepContext
@@ -36,7 +37,8 @@ def step_task(step: Step) -> Callable[[StepFunction], Task]:
 
     def register(work: StepFunction) -> Task:
         def run(self: StepTask, **arguments: Any) -> None:
-            run_step(self, step, work, StepArguments(**arguments))
+            with stopping_on_schema_change(self):
+                run_step(self, step, work, StepArguments(**arguments))
 
         run.__doc__ = work.__doc__
         return app.task(run, name=task_name(step), base=StepTask, bind=True)
@@ -87,26 +89,29 @@ def engage(context: StepContext) -> None:
     at_gateway.engage(context, resources().gateway_of(context.campaign))
 
 
-@app.task(name=ROLLUP_TASK, base=RetryingTask)  # type: ignore[untyped-decorator]
-def rollup(campaigns: Sequence[int] | None = None) -> None:
+@app.task(name=ROLLUP_TASK, base=RetryingTask, bind=True)  # type: ignore[untyped-decorator]
+def rollup(self: Task, campaigns: Sequence[int] | None = None) -> None:
     """Bring the daily counts of engagement up to date: of some campaigns, or beat's rollup of all.
 
     A run rolls up its own campaigns at each 1 am of its clock. Only beat's rollup is recorded as
     the daily one.
     """
-    database = resources().database
-    roll_up_engagement(database, load_settings().zone, campaigns)
-    if campaigns is None:
-        record_daily_rollup(database)
+    with stopping_on_schema_change(self):
+        database = resources().open_checked_database()
+        roll_up_engagement(database, load_settings().zone, campaigns)
+        if campaigns is None:
+            record_daily_rollup(database)
 
 
 # Without its events, since one sweep every two seconds would hide everything else in Flower.
-@app.task(name=SWEEP_TASK, send_events=False)  # type: ignore[untyped-decorator]
-def sweep() -> None:
+@app.task(name=SWEEP_TASK, send_events=False, bind=True)  # type: ignore[untyped-decorator]
+def sweep(self: Task) -> None:
     """Re-queue stalled batches. A failed sweep isn't retried: the next one is due in seconds."""
     try:
-        record_sweep(resources().broker)
-        requeued = requeue_stalled_batches(resources().database, app, resources().broker)
+        with stopping_on_schema_change(self):
+            database = resources().open_checked_database()
+            record_sweep(resources().broker)
+            requeued = requeue_stalled_batches(database, app, resources().broker)
     except TRANSIENT_ERRORS as error:
         logger.warning("sweep failed: %s", LogFields(error=error))
         return

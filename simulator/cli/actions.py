@@ -69,10 +69,10 @@ def act_on_campaign(
     Raises:
         UsageError: there is no such campaign, or the action makes no sense in its state.
     """
-    from simulator.schema import migrate_all_tables
+    from simulator.schema import check_all_tables
 
     check_writable("--json", json_file)
-    with open_database(database, migrate_all_tables) as record:
+    with open_database(database, check_all_tables) as record:
         with record.read() as connection:
             [campaign] = find_selected_campaigns(connection, name, run)
         action = act(record, campaign, actor=find_user(), reason=reason)

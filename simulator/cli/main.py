@@ -44,6 +44,9 @@ COMMANDS = {
         "simulator.cli.stack:up", "Start broker, workers, beat, Flower and the live page."
     ),
     "serve": CommandEntry("simulator.cli.stack:serve", "Serve the live page and the JSON API."),
+    "migrate": CommandEntry(
+        "simulator.cli.migrate:migrate", "Bring the schema of the database up to date."
+    ),
     "recover": CommandEntry("simulator.cli.stack:recover", "Re-queue stalled batches, once."),
     "report": CommandEntry("tracker.cli:report", "Print the Live Monitoring Report."),
     "trace": CommandEntry("tracker.cli:trace", "Print the timeline of one message."),
@@ -125,10 +128,10 @@ def _print_version(is_wanted: bool) -> None:
         raise typer.Exit
 
 
-def _migrate_all_tables(database: Any) -> None:
-    from simulator.schema import migrate_all_tables
+def _check_all_tables(database: Any) -> None:
+    from simulator.schema import check_all_tables
 
-    migrate_all_tables(database)
+    check_all_tables(database)
 
 
 @app.callback()
@@ -140,7 +143,7 @@ def sendtrace(
     ] = False,
 ) -> None:
     """Simulate and track campaign messages on their way through a distributed task queue."""
-    context.obj = _migrate_all_tables  # for tracker.cli, which knows only the tracker's tables
+    context.obj = _check_all_tables  # for tracker.cli, which knows only the tracker's tables
 
 
 def main() -> None:

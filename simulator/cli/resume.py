@@ -65,11 +65,11 @@ def judge(
     Examples: sendtrace judge 3 · sendtrace judge 3 --json result.json
     """
     from simulator.run.judge import judge as judge_run
-    from simulator.schema import migrate_all_tables
+    from simulator.schema import check_all_tables
 
     check_writable("--json", json_file)
     settings = load_settings(database_url=database)
-    with open_database(database, migrate_all_tables) as record:
+    with open_database(database, check_all_tables) as record:
         outcome = judge_run(record, settings, run, _print_result)
     _finish(outcome, json_file)
 

@@ -55,7 +55,7 @@ def runs(
     """
     from simulator.figures import Unit, format_figure
     from simulator.results.archive.run_list import list_runs, make_run_row
-    from simulator.schema import migrate_all_tables
+    from simulator.schema import check_all_tables
 
     column_units = {
         "seconds": Unit.SECONDS,
@@ -63,7 +63,7 @@ def runs(
         "to_gateway_p95": Unit.SECONDS,
     }
     zone = load_settings().zone
-    with open_database(database, migrate_all_tables) as record, record.read() as connection:
+    with open_database(database, check_all_tables) as record, record.read() as connection:
         rows = [make_run_row(run) for run in list_runs(connection, limit)]
     if format is RowFormat.TABLE:
         for row in rows:
@@ -141,12 +141,12 @@ def compare(
 def _load_runs(run: str, url: str | None) -> "list[StoredResult]":
     """Load a run and its repetitions by its number or its file."""
     from simulator.results.archive.store import load_repeated_results, load_result_file
-    from simulator.schema import migrate_all_tables
+    from simulator.schema import check_all_tables
 
     if run.isdecimal():
         if len(run) > MAX_RUN_ID_DIGITS:
             raise NotFound(f"run {run[:MAX_RUN_ID_DIGITS]}… does not exist; see sendtrace runs")
-        with open_database(url, migrate_all_tables) as record, record.read() as connection:
+        with open_database(url, check_all_tables) as record, record.read() as connection:
             return load_repeated_results(connection, int(run))
     if not os.path.exists(run):  # False, too, for a name that is too long
         raise UsageError(f"{run}: neither a run's number nor a file; see sendtrace runs")

@@ -36,7 +36,7 @@ def open_list(
         settings.prepare_home()
         opened: Any = closing(schema.open_database(settings))
     else:
-        opened = open_database(url, schema.migrate_all_tables)
+        opened = open_database(url, schema.check_all_tables)
     with opened as record, record.readable_errors():
         with record.read() as connection:
             names = list_organizations(connection)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulator.forced import ForcedOutcome, find_forced_outcomes
-from simulator.schema import migrate_simulator_tables
+from simulator.schema import SIMULATOR_MIGRATIONS
 from simulator.values import ScenarioSection
 from simulator.world import ledger
 from simulator.world.behaviour import EngagementRates, GatewayBehaviour
@@ -40,6 +40,7 @@ from tracker.record.engagement import EngagementEvent
 from tracker.record.receipts import Receipt, Receipts
 from tracker.status import Engagement, Status
 from tracker.store.database import Database
+from tracker.store.migrate import prepare_schema
 from tracker.store.schema.messages import BOUNCED_STATUSES
 from workers.gateways.base import (
     Acceptances,
@@ -82,7 +83,7 @@ class SimulatedGateway:
     def __init__(self, settings: str, database: Database) -> None:
         self._settings = SimulatedGatewaySettings.model_validate_json(settings)
         self._database = database
-        migrate_simulator_tables(database)
+        prepare_schema(database, SIMULATOR_MIGRATIONS, accepts_compatible=True)
 
     def submit(self, submission: Submission, now: Instant) -> SubmissionResult:
         """Accept all messages except those that are rejected for now, at once or at given instants.

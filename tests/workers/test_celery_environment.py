@@ -133,7 +133,7 @@ def test_beat_and_workers_without_a_broker_do_not_start_with_another_projects(
         text=True,
         check=False,
     )
-    assert ended.returncode == 1, ended.stdout + ended.stderr
+    assert ended.returncode == 2, ended.stdout + ended.stderr
     assert "no broker configured; set SENDTRACE_BROKER_URL" in ended.stdout + ended.stderr
     assert "Traceback" not in ended.stdout + ended.stderr
 
@@ -183,7 +183,11 @@ def test_variables_of_sendtrace_set_flower(flower_environment: pytest.MonkeyPatc
     [("127.0.0.2", True), ("::1", True), ("0.0.0.0", False)],  # noqa: S104
 )
 def test_flower_is_not_exposed_without_a_password(
-    flower_environment: pytest.MonkeyPatch, address: str, is_allowed: bool, is_option: bool
+    flower_environment: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    address: str,
+    is_allowed: bool,
+    is_option: bool,
 ) -> None:
     if is_option:
         options.address = address
@@ -192,11 +196,15 @@ def test_flower_is_not_exposed_without_a_password(
     if is_allowed:
         run_path(FLOWER_CONFIG)
         return
-    with pytest.raises(SystemExit, match="reachable without a password"):
+    with pytest.raises(SystemExit, match="2"):
         run_path(FLOWER_CONFIG)
+    assert "reachable without a password" in capsys.readouterr().err
 
 
-def test_flower_needs_a_broker(flower_environment: pytest.MonkeyPatch) -> None:
+def test_flower_needs_a_broker(
+    flower_environment: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     flower_environment.delenv("SENDTRACE_BROKER_URL")
-    with pytest.raises(SystemExit, match="no broker configured"):
+    with pytest.raises(SystemExit, match="2"):
         run_path(FLOWER_CONFIG)
+    assert "no broker configured" in capsys.readouterr().err

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
+from celery.exceptions import Reject
 from celery.signals import setup_logging, task_postrun, task_prerun
 
 from tracker.output.logs import configure_logging, set_log_context
@@ -29,6 +30,7 @@ def connect() -> None:
     for name in (*TASK_LOGGERS, "celery.beat"):
         logger = logging.getLogger(name)
         logger.addFilter(_drop_routine_sweeps)
+        logger.addFilter(_drop_returned_tasks)
         logger.addFilter(_add_task_fields)
 
 
@@ -63,6 +65,11 @@ def _end_task(**_: object) -> None:
 def _drop_routine_sweeps(record: logging.LogRecord) -> bool:
     """Drop the lines of sweeps that start and succeed; there is one every two seconds."""
     return record.levelno > logging.INFO or SWEEP_TASK not in record.getMessage()
+
+
+def _drop_returned_tasks(record: logging.LogRecord) -> bool:
+    """Drop Celery's tracebacks of tasks given back; see `workers.schema_change`."""
+    return record.exc_info is None or not isinstance(record.exc_info[1], Reject)
 
 
 def _add_task_fields(record: logging.LogRecord) -> bool:

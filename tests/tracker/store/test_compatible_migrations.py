@@ -62,7 +62,7 @@ def test_a_compatible_migration_only_adds_tables_and_optional_columns(
 ) -> None:
     schema: Schema = {}
     if migrations is not TRACKER_MIGRATIONS:
-        migrate(empty_database)
+        migrate(empty_database, TRACKER_MIGRATIONS)
     for script in list_scripts(migrations):
         upgrade_to(empty_database, migrations, script.revision)
         before, schema = schema, read_schema(empty_database)

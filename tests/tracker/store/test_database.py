@@ -20,7 +20,7 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 from sqlalchemy.exc import IntegrityError
 
-from simulator.schema import SIMULATOR_MIGRATIONS, migrate_simulator_tables, open_database
+from simulator.schema import ALL_MIGRATIONS, SIMULATOR_MIGRATIONS, open_database
 from tests.support.factory import (
     AUTHOR,
     READY,
@@ -50,7 +50,9 @@ from tracker.store.migrate import (
     SCRIPT_FOLDER,
     TRACKER_MIGRATIONS,
     Migrations,
+    check_schema,
     migrate,
+    prepare_schema,
 )
 from tracker.store.schema.catalog import runs
 from tracker.store.schema.messages import messages
@@ -401,8 +403,7 @@ def test_sqlite_moves_nine_times_as_many_with_about_nine_times_the_work(
 
 def test_migrating_again_changes_nothing(database: Database, settings: Settings) -> None:
     batch = make_busy_batch(database)
-    migrate(database)
-    migrate_simulator_tables(database)
+    assert migrate(database, *ALL_MIGRATIONS) == []
     open_database(settings).close()
     with database.read() as connection:
         assert catalog.load_batch(connection, batch.campaign.id, 0) == batch
@@ -505,13 +506,22 @@ def set_revision(database: Database, migrations: Migrations, revision: str) -> N
         connection.execute(sa.update(table).values(version_num=revision))
 
 
+USES = [
+    pytest.param(check_schema, id="read"),
+    pytest.param(prepare_schema, id="use"),
+    pytest.param(migrate, id="migrate"),
+]
+"""What a process does with a schema that isn't new to it."""
+
+
+@pytest.mark.parametrize("use", USES)
 @pytest.mark.parametrize("migrations", LAYERS)
 def test_a_database_of_a_newer_version_is_refused(
-    database: Database, migrations: Migrations
+    database: Database, migrations: Migrations, use: Callable[..., Any]
 ) -> None:
     set_revision(database, migrations, "9999")
     with pytest.raises(DatabaseTooNew) as refused:
-        migrate(database, migrations)
+        use(database, migrations)
     message = str(refused.value)
     assert (
         f"its {migrations.layer} tables are at 9999, this version knows {migrations.head}"
@@ -523,13 +533,16 @@ def test_a_database_of_a_newer_version_is_refused(
 
 
 @pytest.mark.parametrize("migrations", LAYERS)
-@pytest.mark.parametrize("revision", ["0001", "0004", "0001_initial", "0002_initial"])
+@pytest.mark.parametrize(
+    ("revision", "use"),
+    [("0001", migrate), ("0004_initial", prepare_schema), ("0004", check_schema)],
+)
 def test_a_database_of_an_unreleased_version_is_refused(
-    database: Database, migrations: Migrations, revision: str
+    database: Database, migrations: Migrations, revision: str, use: Callable[..., Any]
 ) -> None:
     set_revision(database, migrations, revision)
     with pytest.raises(DatabaseTooOld) as refused:
-        migrate(database, migrations)
+        use(database, migrations)
     message = str(refused.value)
     assert f"its {migrations.layer} tables are at {revision}" in message
     assert "was made by an unreleased version of sendtrace" in message
@@ -568,7 +581,7 @@ def test_a_file_in_a_read_only_folder_can_be_read() -> None:
         file.parent.chmod(0o555)
         with unprivileged(), closing(connect(url, must_exist=True)) as database:
             check_reachable(database)
-            migrate(database)
+            check_schema(database, *ALL_MIGRATIONS)
             with database.read() as connection:
                 assert connection.scalar(count_runs) == 1
             with pytest.raises(sa.exc.OperationalError), database.write() as connection:

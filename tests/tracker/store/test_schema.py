@@ -357,8 +357,7 @@ def parts(sql: str | None) -> list[str]:
 
 
 def test_migrations_create_the_tables_of_the_metadata(fresh: Database) -> None:
-    migrate(fresh)
-    simulator_schema.migrate_simulator_tables(fresh)
+    migrate(fresh, *simulator_schema.ALL_MIGRATIONS)
     migrated = description(fresh)
     empty(fresh)
     with fresh.write() as connection:
