@@ -1,5 +1,6 @@
 # One image for all services: workers, beat, Flower, the live page and simulations.
-FROM python:3.13-slim-trixie AS build
+ARG PYTHON_IMAGE=python:3.13.9-slim-trixie
+FROM ${PYTHON_IMAGE} AS build
 WORKDIR /src
 COPY requirements.lock pyproject.toml README.md celeryconfig.py ./
 COPY tracker tracker
@@ -9,7 +10,7 @@ COPY simulator simulator
 RUN python -m venv /opt/sendtrace \
     && /opt/sendtrace/bin/pip install --no-cache-dir --constraint requirements.lock .
 
-FROM python:3.13-slim-trixie
+FROM ${PYTHON_IMAGE}
 LABEL org.opencontainers.image.title="sendtrace"
 RUN useradd --system --uid 10001 --create-home --home-dir /var/lib/sendtrace sendtrace
 COPY --from=build /opt/sendtrace /opt/sendtrace

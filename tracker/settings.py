@@ -174,7 +174,7 @@ def to_local_time(instant: Instant) -> datetime:
 
 
 def load_environment(model: type[M], prefix: str, **overrides: object) -> M:
-    """Return a model whose fields are read from the variables of the environment.
+    """Return a model whose fields are read from the environment; see `read_variable`.
 
     Args:
         model: a field's variable is `prefix` and the field's name. An underscore at the end of
@@ -184,13 +184,34 @@ def load_environment(model: type[M], prefix: str, **overrides: object) -> M:
     Raises:
         UsageError: a variable isn't valid, or is required and not set. The message names it.
     """
-    variables = {name: os.environ.get(_variable(prefix, name)) for name in model.model_fields}
+    variables = {name: read_variable(_variable(prefix, name)) for name in model.model_fields}
     values: dict[str, object] = {name: value for name, value in variables.items() if value}
     values |= {name: value for name, value in overrides.items() if value is not None}
     try:
         return model.model_validate(values)
     except ValidationError as error:
         raise UsageError(_describe_problems(error, prefix)) from None
+
+
+def read_variable(name: str) -> str | None:
+    """Return a variable of the environment, else the text of the file that `NAME_FILE` names.
+
+    Containers have secrets as files. The end of the file's last line isn't part of its text.
+
+    Raises:
+        UsageError: the file is empty or can't be read.
+    """
+    value, file = os.environ.get(name), os.environ.get(f"{name}_FILE")
+    if value or not file:
+        return value
+    try:
+        text = Path(file).read_text(encoding="utf-8").rstrip("\r\n")
+    except (OSError, ValueError) as error:
+        cause = error.strerror if isinstance(error, OSError) else "not a text in UTF-8"
+        raise UsageError(f"{name}_FILE: {file}: can't be read: {cause}") from None
+    if not text:
+        raise UsageError(f"{name}_FILE: {file}: empty; expected the value of {name}")
+    return text
 
 
 def _describe_problems(error: ValidationError, prefix: str) -> str:

@@ -50,7 +50,7 @@ options.inspect_timeout = 2_000.0
 # Flower reads variables without our prefix. Its own option `auth` is another one than ours.
 # Kubernetes sets such variables, too, if it has a service that is named sendtrace-flower.
 for _name, _value in [*os.environ.items()]:
-    is_option = _name.startswith(PREFIX) and _name != f"{PREFIX}AUTH"
+    is_option = _name.startswith(PREFIX) and _name not in (f"{PREFIX}AUTH", f"{PREFIX}AUTH_FILE")
     if is_option and _value and not _value.startswith(("tcp://", "udp://")):
         os.environ[f"FLOWER_{_name.removeprefix(PREFIX)}"] = _value
 apply_env_options()

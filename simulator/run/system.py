@@ -11,6 +11,7 @@ from simulator.faults.connections import LocalStack, start_local_stack
 from simulator.run.options import RunOptions
 from simulator.scenario.file import Scenario
 from simulator.schema import open_database
+from simulator.stack.announcement import exclude_stack
 from simulator.stack.broker import Broker, open_configured_broker
 from simulator.stack.local import LocalWorker
 from tracker.settings import Settings
@@ -57,6 +58,9 @@ def open_system(scenario: Scenario, settings: Settings, options: RunOptions) -> 
         UsageError: a part of it is missing or can't be used.
     """
     with ExitStack() as stack:
+        if not options.is_attached:
+            database_url = settings.resolved_database_url
+            stack.enter_context(exclude_stack(settings.home, database_url))
         local_stack = None
         if options.is_attached or settings.broker_url:
             broker = open_configured_broker(settings, "--attach")

@@ -37,6 +37,9 @@ WORKER_STOP_SECONDS = 30.0
 FLOWER_STOP_SECONDS = 30.0
 """Seconds that Flower has to save its tasks; 100,000 take 4 s on an idle core."""
 
+FLOWER_ADDRESS_OPTIONS = "SENDTRACE_FLOWER_ADDRESS and --flower-port"
+"""What chooses Flower's address."""
+
 BROKER_FOLDER_REMOVAL_SECONDS = 60
 """Seconds until the broker's socket is removed when this process dies; workers stop before."""
 
@@ -78,8 +81,9 @@ def run_stack(settings: Settings, ports: StackPorts, processes: int) -> None:
     settings.check_flower_address(ports.flower_host)
     settings.prepare_home()
     with ExitStack() as stack:
-        for host, port in ((ports.host, ports.web_port), (ports.flower_host, ports.flower_port)):
-            bind_socket(host, port).close()  # a port in use is an error before anything starts
+        # A port in use is an error before anything starts.
+        bind_socket(ports.host, ports.web_port).close()
+        bind_socket(ports.flower_host, ports.flower_port, FLOWER_ADDRESS_OPTIONS).close()
         open_database(settings).close()
         broker_socket = None
         if settings.broker_url is None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import simulator
+from simulator.stack.announcement import find_stack
 from tracker.settings import ENVIRONMENT_PREFIX, Settings
 from tracker.status import Step
 from tracker.web.monitoring import HelpfulCommands
@@ -44,13 +45,16 @@ def make_commands(settings: Settings) -> HelpfulCommands:
         name = f"--hostname=extra-{queue}@%h"
         return python("workers.celery_command", "worker", f"--queues={queue}", name)
 
-    attach = () if settings.broker_url is None else ("--attach",)
+    def attach() -> tuple[str, ...]:
+        is_attached = settings.broker_url is not None or find_stack(settings.home) is not None
+        return ("--attach",) if is_attached else ()
+
     scenario = str(DEMO_SCENARIO) if DEMO_SCENARIO.exists() else "SCENARIO.toml"
     return HelpfulCommands(
         recover=python("simulator", "recover"),
         verify=python("simulator", "verify"),
-        simulate=python("simulator", "simulate", scenario, *attach),
-        resume=lambda run: python("simulator", "resume", str(run)),
+        simulate=lambda: python("simulator", "simulate", scenario, *attach()),
+        resume=lambda run: python("simulator", "resume", str(run), *attach()),
         requeue=requeue,
         start_worker=start_worker,
         hidden_variables=hidden,

@@ -45,7 +45,7 @@ ORDER = (
 VALKEY_CLI = f"""#!{sys.executable}
 import os, sys, redis
 assert sys.argv[1:] == ["ping"]
-redis.Redis(port=PORT, password=os.environ["REDISCLI_AUTH"]).ping()
+print("PONG" if redis.Redis(port=PORT, password=os.environ["REDISCLI_AUTH"]).ping() else "")
 """
 """Stands in for the command line client, which the wheel lacks."""
 

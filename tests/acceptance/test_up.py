@@ -179,6 +179,15 @@ def test_the_state_folder_and_the_sockets_are_private(stack: Stack) -> None:
         assert find_open_files(folder) == []
 
 
+def test_a_run_with_another_broker_is_refused(stack: Stack) -> None:
+    scenario = stack.shell.write("small.toml", make_scenario())
+    ended = stack.shell.run("simulate", scenario)
+    assert ended.returncode == 2
+    assert "`sendtrace up` runs on" in ended.stderr
+    assert "give --attach" in ended.stderr
+    assert ended.stderr.count("\n") == 1
+
+
 def test_the_commands_of_the_pages_work_in_any_shell(stack: Stack) -> None:
     """They run in the folder of another project, in a shell without settings."""
     address = find_stack(stack.shell.home)
@@ -299,3 +308,4 @@ def test_a_port_in_use_is_named(shell: Shell, tmp_path: Path) -> None:
             ended = shell.run("up", option, port, other, str(find_free_port()))
             assert ended.returncode == 2
             assert f"cannot listen on 127.0.0.1:{port}" in ended.stderr
+            assert ended.stderr.rstrip().endswith(f"and {option}")

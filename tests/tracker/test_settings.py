@@ -153,6 +153,39 @@ def test_a_zone_that_does_not_exist_is_a_usage_error(
     assert refused.value.exit_code == 2
 
 
+def test_a_variable_may_be_in_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "token"
+    file.write_text("s3cret of the page \n")
+    monkeypatch.setenv("SENDTRACE_TOKEN_FILE", str(file))
+    token = load_settings().token
+    assert token is not None
+    assert token.get_secret_value() == "s3cret of the page "
+    monkeypatch.setenv("SENDTRACE_TOKEN", "of the variable")
+    token = load_settings().token
+    assert token is not None
+    assert token.get_secret_value() == "of the variable"
+
+
+@pytest.mark.parametrize(
+    ("content", "error"),
+    [
+        pytest.param(None, "can't be read: No such file or directory", id="missing"),
+        pytest.param(b"\n", "empty; expected the value of SENDTRACE_TOKEN", id="empty"),
+        pytest.param(b"\xff\xfe", "can't be read: not a text in UTF-8", id="binary"),
+    ],
+)
+def test_a_file_without_a_value_is_a_usage_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes | None, error: str
+) -> None:
+    file = tmp_path / "token"
+    if content is not None:
+        file.write_bytes(content)
+    monkeypatch.setenv("SENDTRACE_TOKEN_FILE", str(file))
+    with pytest.raises(UsageError) as refused:
+        load_settings()
+    assert str(refused.value) == f"SENDTRACE_TOKEN_FILE: {file}: {error}"
+
+
 def test_the_state_folder_is_made_with_its_logs_and_nothing_else(home: Path) -> None:
     settings = load_settings(home=home / "deep" / "down")
     settings.prepare_home()

@@ -26,7 +26,7 @@ class HelpfulCommands:
     Attributes:
         recover: re-queues all stalled batches.
         verify: checks the invariants.
-        simulate: starts a run.
+        simulate: returns the command that starts a run.
         resume: returns the command that continues a run.
         requeue: returns the command that re-queues one batch (campaign id, batch, step).
         start_worker: returns the command that starts a worker for a queue.
@@ -36,7 +36,7 @@ class HelpfulCommands:
 
     recover: str
     verify: str
-    simulate: str
+    simulate: Callable[[], str]
     resume: Callable[[int], str]
     requeue: Callable[[int, int, str], str]
     start_worker: Callable[[str], str]

@@ -32,8 +32,12 @@ def check_address(host: str, token: SecretStr | None) -> None:
         )
 
 
-def bind_socket(host: str, port: int) -> socket.socket:
-    """Return a socket that listens on an address, or raise `UsageError`."""
+def bind_socket(host: str, port: int, options: str = "--host and --port") -> socket.socket:
+    """Return a socket that listens on an address, or raise `UsageError`.
+
+    Args:
+        options: what chooses another address, for the error.
+    """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -45,7 +49,7 @@ def bind_socket(host: str, port: int) -> socket.socket:
     except (OSError, OverflowError) as error:
         cause = error.strerror if isinstance(error, OSError) else error
         raise UsageError(
-            f"cannot listen on {host}:{port}: {cause}; choose another with --host and --port"
+            f"cannot listen on {host}:{port}: {cause}; choose another with {options}"
         ) from None
     return bound
 

@@ -1,7 +1,6 @@
 """The settings of an HTTP gateway, from the scenario, and their secrets, from the environment."""
 
 import json
-import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from urllib.parse import parse_qsl, quote, quote_plus, urlsplit
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
 
 from tracker.errors import UsageError
-from tracker.settings import load_environment
+from tracker.settings import load_environment, read_variable
 from tracker.system.loopback import is_loopback
 from tracker.text import hide_secrets
 from workers.gateways.http_template import DEFAULT_BODY, compile_json
@@ -193,7 +192,7 @@ def _load_secrets(texts: Iterable[str]) -> dict[str, str]:
     """Return the values of the variables in some texts; raise `UsageError` if one isn't set."""
     secrets = {}
     for name in sorted({name for text in texts for name in _PLACEHOLDER.findall(text)}):
-        secrets[name] = os.environ.get(name, "")
+        secrets[name] = read_variable(name) or ""
         if not secrets[name]:
             raise UsageError(f"{name}: not set, but a header of the gateway http needs it")
         if not _HEADER_VALUE.fullmatch(secrets[name]):

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from types import FrameType
 
 import psutil
@@ -40,6 +41,16 @@ The last of them stops the rule, two seconds after the first look.
 
 MAX_MEMORY_GROWTH_BYTES = 2 << 30
 """Bytes by which a process may grow: about twenty times what a batch of 10,000 takes."""
+
+CONTAINER_LIMIT_FILES = (
+    Path("/sys/fs/cgroup/memory.max"),
+    Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
+)
+"""The files in which Linux tells a container its memory limit, by the version of control groups."""
+
+CONTAINER_SHARE = 0.5
+"""Part of a container's memory by which a process may grow. The kernel would kill the process that
+reaches the container's limit, and nobody would learn which message did it."""
 
 
 class StepTimeout(BaseException):
@@ -112,6 +123,14 @@ def limit_step_time(halvings: int) -> Iterator[None]:
         signal.setitimer(signal.ITIMER_REAL, left)
 
 
+def max_memory_growth() -> int:
+    """Return the bytes by which a process may grow, here or in the container around it."""
+    for file in CONTAINER_LIMIT_FILES:
+        with suppress(OSError, ValueError):  # no such version, or "max": there is no limit
+            return min(MAX_MEMORY_GROWTH_BYTES, int(CONTAINER_SHARE * int(file.read_text())))
+    return MAX_MEMORY_GROWTH_BYTES
+
+
 def limit_memory() -> int | None:
     """Make this process raise `MemoryError` where it would grow without end.
 
@@ -120,7 +139,7 @@ def limit_memory() -> int | None:
     """
     before, hard = resource.getrlimit(resource.RLIMIT_AS)
     with suppress(ValueError, OSError):  # a lower limit is set, or the platform has none
-        limit = psutil.Process().memory_info().vms + MAX_MEMORY_GROWTH_BYTES
+        limit = psutil.Process().memory_info().vms + max_memory_growth()
         resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
         return before
     return None

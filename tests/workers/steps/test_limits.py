@@ -7,6 +7,7 @@ import sys
 import time
 from contextlib import suppress
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
@@ -131,6 +132,25 @@ def test_a_process_that_exhausts_memory_gets_an_error() -> None:
     )
     assert ended.returncode == 0, ended.stderr
     assert 1 <= int(ended.stdout) <= 4
+
+
+@pytest.mark.parametrize(
+    ("text", "growth"),
+    [
+        pytest.param(f"{1 << 30}\n", 512 << 20, id="half of a container"),
+        pytest.param("max\n", limits.MAX_MEMORY_GROWTH_BYTES, id="no limit"),
+        pytest.param(f"{(1 << 63) - 4096}\n", limits.MAX_MEMORY_GROWTH_BYTES, id="no limit, v1"),
+        pytest.param(None, limits.MAX_MEMORY_GROWTH_BYTES, id="no file"),
+    ],
+)
+def test_the_limit_of_memory_is_below_that_of_a_container(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str | None, growth: int
+) -> None:
+    file = tmp_path / "memory.max"
+    if text is not None:
+        file.write_text(text)
+    monkeypatch.setattr(limits, "CONTAINER_LIMIT_FILES", (tmp_path / "other", file))
+    assert limits.max_memory_growth() == growth
 
 
 @check(Reason.CONFIGURATION, step=Step.SUPPRESS, order=1)
