@@ -15,13 +15,26 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.sql.expression import FromClause
 
+from tracker.errors import UsageError
 from tracker.store.additions import Row, build_addition
 from tracker.store.columns import ColumnValues, Numbers, as_array, column_type
 
 CONNECT_TIMEOUT_SECONDS = 5
 
-SESSION_OPTIONS = "-c enable_seqscan=off -c jit=off"
-"""Settings of each session. Options in the URL come later and win."""
+MIN_SERVER_VERSION = 15
+"""The first version whose statements sendtrace is tested with."""
+
+TRANSACTION_SETTINGS = {"enable_seqscan": "off", "jit": "off"}
+"""Settings of each transaction. Options in the URL win.
+
+They aren't settings of the session, since PgBouncer in transaction mode refuses those, or gives the
+session to another client. They are sent with BEGIN, so they cost no round trip.
+"""
+
+BEGIN_SNAPSHOT = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+
+BEGIN = "begin"
+"""Execution option with the statement that begins a transaction."""
 
 ANALYTICS_SETTINGS = ("enable_nestloop = off", "enable_seqscan = on", "work_mem = '64MB'")
 """Settings for queries on whole tables.
@@ -55,9 +68,7 @@ class PostgresqlBackend:
 
     def begin_read(self, connection: Connection) -> Connection:
         """Return the connection with a read-only transaction on one snapshot."""
-        return connection.execution_options(
-            isolation_level="REPEATABLE READ", postgresql_readonly=True
-        )
+        return connection.execution_options(**{BEGIN: BEGIN_SNAPSHOT})
 
     def begin_analytics(self, connection: Connection) -> None:
         """Choose plans for whole tables, until the transaction ends."""
@@ -134,18 +145,15 @@ class PostgresqlBackend:
 
 def create_postgresql_engine(url: sa.URL) -> Engine:
     """Return an engine for a server, not yet contacted."""
-    url_options = url.query.get("options", "")
-    if not isinstance(url_options, str):
-        url_options = " ".join(url_options)
     engine = sa.create_engine(
         url.set(drivername="postgresql+psycopg"),
+        isolation_level="AUTOCOMMIT",  # `begin` below starts the transactions
         connect_args={
             "connect_timeout": CONNECT_TIMEOUT_SECONDS,
             "application_name": "sendtrace",
             # A statement that is prepared while a table is nearly empty gets a plan that scans the
             # table, and keeps it when the table has grown. Planning again costs little per batch.
             "prepare_threshold": None,
-            "options": f"{SESSION_OPTIONS} {url_options}".strip(),
         },
     )
 
@@ -166,10 +174,42 @@ def create_postgresql_engine(url: sa.URL) -> Engine:
             raise sa.exc.InvalidatePoolError from None
 
     @sa.event.listens_for(engine, "connect")
-    def register_array_dumper(connection: psycopg.Connection, _record: object) -> None:
+    def configure(connection: psycopg.Connection, _record: object) -> None:
+        _check_server_version(connection)
         connection.adapters.register_dumper(np.ndarray, _BigintArrayDumper)
 
+    settings = _format_settings(url)
+
+    @sa.event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        options = connection.get_execution_options()
+        if options.get("isolation_level") != "AUTOCOMMIT":
+            connection.exec_driver_sql(f"{options.get(BEGIN, 'BEGIN')}; {settings}")
+
     return engine
+
+
+def _check_server_version(connection: psycopg.Connection) -> None:
+    # The server reports its version when a connection is opened.
+    major, minor = divmod(connection.info.server_version, 10_000)
+    if major < MIN_SERVER_VERSION:
+        connection.close()
+        raise UsageError(
+            f"the database server is PostgreSQL {major}.{minor}; sendtrace needs"
+            f" {MIN_SERVER_VERSION} or newer"
+        )
+
+
+def _format_settings(url: sa.URL) -> str:
+    """Return the statements that change the settings of a transaction."""
+    url_options = url.query.get("options", "")
+    if not isinstance(url_options, str):
+        url_options = " ".join(url_options)
+    return "; ".join(
+        f"SET LOCAL {name} = {value}"
+        for name, value in TRANSACTION_SETTINGS.items()
+        if name not in url_options
+    )
 
 
 def read_columns(connection: Connection, rows: sa.Subquery) -> list[NDArray[np.int64]]:

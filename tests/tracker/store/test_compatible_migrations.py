@@ -18,6 +18,14 @@ LAYERS = [
     pytest.param(SIMULATOR_MIGRATIONS, id="simulator"),
 ]
 
+PREVIOUS_REVISION = "0010_applied_migrations"
+"""The schema of `previous_statements.sql`. No earlier release exists whose workers could run here.
+
+After an incompatible migration, both are replaced by those of its own schema.
+"""
+
+PREVIOUS_STATEMENTS = Path(__file__).with_name("previous_statements.sql")
+
 Schema = Mapping[str, Mapping[str, set[str]]]
 """What each table demands of its rows: columns, checks and keys."""
 
@@ -122,3 +130,17 @@ def test_the_database_has_the_mark_of_each_applied_migration(
         for script in list_scripts(migrations)
     ]
     assert set(rows) == {*expected, ("tracker", "9998", True), ("tracker", "9999", False)}
+
+
+def test_statements_for_the_previous_schema_still_work(database: Database) -> None:
+    scripts = list_scripts(TRACKER_MIGRATIONS)
+    [position] = [
+        number for number, script in enumerate(scripts) if script.revision == PREVIOUS_REVISION
+    ]
+    assert all(script.module.compatible for script in scripts[position + 1 :])
+    lines = PREVIOUS_STATEMENTS.read_text(encoding="utf-8").splitlines()
+    statements = [line for line in lines if not line.startswith("--")]
+    with database.write() as connection:
+        for statement in statements:
+            rows = connection.exec_driver_sql(statement)
+            assert rows.returns_rows == statement.startswith("SELECT"), statement

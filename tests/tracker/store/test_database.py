@@ -590,8 +590,17 @@ def test_a_file_in_a_read_only_folder_can_be_read() -> None:
         file.parent.chmod(0o755)
 
 
-def test_options_in_the_url_are_not_lost(postgresql_url: str) -> None:
-    url = sa.make_url(postgresql_url).update_query_dict({"options": "-c search_path=elsewhere"})
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ("-c search_path=elsewhere", ["elsewhere", "off", "off"]),
+        ("-c enable_seqscan=on -c jit=on", ['"$user", public', "on", "on"]),
+    ],
+)
+def test_options_in_the_url_are_not_lost(
+    postgresql_url: str, options: str, expected: list[str]
+) -> None:
+    url = sa.make_url(postgresql_url).update_query_dict({"options": options})
     with (
         closing(connect(url.render_as_string(hide_password=False))) as database,
         database.read() as connection,
@@ -600,7 +609,7 @@ def test_options_in_the_url_are_not_lost(postgresql_url: str) -> None:
             connection.exec_driver_sql(f"SHOW {setting}").scalar()
             for setting in ("search_path", "enable_seqscan", "jit")
         ]
-    assert shown == ["elsewhere", "off", "off"]
+    assert shown == expected
 
 
 def test_a_connection_that_is_killed_raises_an_error_that_is_retried(postgresql_url: str) -> None:

@@ -1,7 +1,10 @@
-"""What PostgreSQL is asked for: by a user without rights on the system's tables."""
+"""What PostgreSQL is asked for: with few rights, in few round trips, from a version on."""
 
+import re
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import psycopg
@@ -10,9 +13,11 @@ import sqlalchemy as sa
 
 from simulator import schema as simulator_schema
 from simulator.schema import analyze_all_tables, open_database
-from tests.support.postgresql import PostgresqlServer
+from tests.support.postgresql import MIN_VERSION, PostgresqlServer
+from tracker.errors import UsageError
 from tracker.settings import load_settings
-from tracker.store.database import connect
+from tracker.store import postgresql
+from tracker.store.database import check_reachable, connect
 from tracker.store.schema.metadata import metadata
 
 
@@ -50,3 +55,45 @@ def test_own_tables_are_analyzed_without_a_warning(ordinary_url: str) -> None:
             )
     assert tables == {*metadata.tables, *simulator_schema.metadata.tables}
     assert warnings == []
+
+
+def test_settings_of_a_transaction_cost_no_round_trip(postgresql_url: str, tmp_path: Path) -> None:
+    file = tmp_path / "trace"
+    with closing(connect(postgresql_url)) as database:
+        with database.read() as connection:
+            driver: Any = connection.connection.driver_connection
+        with file.open("w") as trace:
+            driver.pgconn.trace(trace.fileno())
+            with database.write() as connection:
+                connection.execute(sa.text("SELECT 1"))
+            driver.pgconn.untrace()
+    sent = [line.split("\t")[-1] for line in file.read_text().splitlines() if "\tF\t" in line]
+    begin = ' "BEGIN; SET LOCAL enable_seqscan = off; SET LOCAL jit = off"'
+    assert sent == [begin, ' "SELECT 1"', ' "COMMIT"']
+
+
+def test_no_setting_outlives_its_transaction(postgresql_url: str) -> None:
+    """Behind PgBouncer in transaction mode, the session then serves another client."""
+    with closing(connect(postgresql_url)) as database:
+        with database.read_only_analytics() as connection:
+            driver: Any = connection.connection.driver_connection
+            isolation = connection.execute(sa.text("SHOW transaction_isolation")).scalar()
+            assert isolation == "repeatable read"
+            with pytest.raises(sa.exc.InternalError, match="read-only transaction"):
+                connection.execute(sa.text("CREATE TABLE forbidden (id INTEGER)"))
+        query = "SELECT name FROM pg_settings WHERE source = 'session'"
+        assert driver.execute(query).fetchall() == []
+
+
+def test_an_old_server_is_refused_in_one_sentence(
+    postgresql_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgresql, "MIN_SERVER_VERSION", 99)
+    with closing(connect(postgresql_url)) as database, pytest.raises(UsageError) as refused:
+        check_reachable(database)
+    pattern = r"the database server is PostgreSQL \d+\.\d+; sendtrace needs 99 or newer"
+    assert re.fullmatch(pattern, str(refused.value))
+
+
+def test_the_oldest_supported_version_is_one_that_is_tested() -> None:
+    assert postgresql.MIN_SERVER_VERSION == MIN_VERSION
