@@ -31,6 +31,12 @@ class Scene:
     stack: DrillStack
     campaign: AttachedCampaign
 
+    @property
+    def is_well(self) -> bool:
+        """True while the stack says so: /health is ok, and the run has a living driver."""
+        health = self.stack.ask_json("/health")
+        return health is not None and health["status"] == "ok" and not self.campaign.is_abandoned
+
 
 @dataclass(frozen=True, kw_only=True)
 class DrillIncident:

@@ -19,10 +19,11 @@ writes this page, and `drills.json`, whose shape is [`drills.schema.json`](drill
 `make drills QUICK=1` plays two of them in less than a minute and writes no page; `make test` runs
 it. The [runbook](runbook.md) says what to do in each case.
 
-- *Page and `/health`* is what both say ten seconds after the harm, and when `/health` first wasn't
-  ok.
+- *Page and `/health`* is what both say ten seconds after the harm, and when they first said
+  anything: a part isn't ok, the page doesn't answer, or the run is abandoned.
 - The alerts are evaluated by a Prometheus that reads the stack. Their times count from the harm.
   Where a person must end the incident, the repair waits until the alert fires, two minutes at most.
+  An alert that was only pending needs longer than that: [`alerts.yml`](alerts.yml) says how long.
 - *Healthy again* counts from the repair, or from the harm where the stack recovers alone:
   `/health` is ok, and a worker of each queue answers.
 - The campaign is as predicted if each of its messages ended as the seed of the scenario says.
@@ -114,9 +115,10 @@ def _describe_campaign(campaign: CampaignOutcome | None) -> str:
     if campaign is None:
         return ""
     verdict = "as predicted" if campaign.exit_code == 0 else f"**exit code {campaign.exit_code}**"
+    resumed = f"; resumed {campaign.resumed} times" if campaign.resumed > 1 else "; resumed once"
     return (
         f"{verdict}: {pluralize(campaign.messages, 'message')}, {campaign.lost:,} lost,"
-        f" {campaign.accepted_twice:,} accepted twice"
+        f" {campaign.accepted_twice:,} accepted twice{resumed if campaign.resumed else ''}"
     )
 
 

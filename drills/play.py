@@ -61,7 +61,7 @@ def play(incident: DrillIncident, stack: DrillStack, folder: Path, pace: Pace) -
         harmed_at = time.monotonic()
         if alerts is not None:
             alerts.mark_harm()
-        notice = NoticeWatch(stack)
+        notice = NoticeWatch(lambda: not scene.is_well)
         recovery = None if incident.repair else _watch_recovery(scene)
         wait_for(
             lambda: pace.is_short and (notice.has_noticed or bool(recovery and recovery.is_over)),
@@ -114,13 +114,7 @@ def _watch_recovery(scene: Scene, repair: Callable[[Scene], None] | None = None)
     def is_healthy() -> bool:
         if repair is not None:
             scene.campaign.resume_if_given_up()
-        health = scene.stack.ask_json("/health")
-        return (
-            health is not None
-            and health["status"] == "ok"
-            and not scene.campaign.is_abandoned
-            and scene.stack.has_all_workers()
-        )
+        return scene.is_well and scene.stack.has_all_workers()
 
     started_at = time.monotonic()
     if repair is not None:

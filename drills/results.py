@@ -88,7 +88,8 @@ class DrillResult(DrillPart):
     """Why the drill was not played on this machine; null if it was."""
     observation: Observation | None
     noticed_after: float | None
-    """Seconds from the harm until /health was first not ok; null if it never was."""
+    """Seconds from the harm until the stack first said so: /health was not ok or didn't answer, or
+    the run was abandoned. Null if it never did."""
     harm_seconds: float | None
     """Seconds from the harm to the repair; null without a repair."""
     healthy_after: float | None

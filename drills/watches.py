@@ -4,22 +4,22 @@ import threading
 import time
 from collections.abc import Callable
 
-from drills.stack import POLL_SECONDS, DrillStack
+from drills.stack import POLL_SECONDS
 
 STABLE_SECONDS = 4.0
 """Time for which a stack must be healthy to count as healthy from the first moment of it."""
 
 
 class NoticeWatch:
-    """A watch that notes when /health is first not ok, or doesn't answer.
+    """A watch that notes when the stack first says that something is wrong.
 
     Attributes:
-        noticed_after: seconds from the watch's start; None while /health was ok.
+        noticed_after: seconds from the watch's start; None while it said nothing.
     """
 
-    def __init__(self, stack: DrillStack) -> None:
+    def __init__(self, is_noticed: Callable[[], bool]) -> None:
         self.noticed_after: float | None = None
-        self._stack = stack
+        self._is_noticed = is_noticed
         self._started_at = time.monotonic()
         self._stop_requested = threading.Event()
         self._thread = threading.Thread(target=self._run, name="notice", daemon=True)
@@ -27,7 +27,7 @@ class NoticeWatch:
 
     @property
     def has_noticed(self) -> bool:
-        """True once /health was not ok."""
+        """True once the stack said that something is wrong."""
         return self.noticed_after is not None
 
     def stop(self) -> None:
@@ -37,8 +37,7 @@ class NoticeWatch:
 
     def _run(self) -> None:
         while self.noticed_after is None and not self._stop_requested.wait(POLL_SECONDS):
-            health = self._stack.ask_json("/health")
-            if health is None or health["status"] != "ok":
+            if self._is_noticed():
                 self.noticed_after = round(time.monotonic() - self._started_at, 1)
 
 

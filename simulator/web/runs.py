@@ -1,5 +1,6 @@
 """The pages of the runs on the live page, and their API: results and run comparisons."""
 
+import re
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query
@@ -12,13 +13,20 @@ from simulator.results.archive.run_list import list_runs, make_run_row
 from simulator.results.archive.store import load_repeated_results, load_result_page, load_summary
 from tracker.clock import to_datetime
 from tracker.web.context import Context, WebContext, WebSection
-from tracker.web.security import SELF_CONTAINED_PAGE_HEADERS
+from tracker.web.security import SERVED_RESULT_HEADERS
 
 MAX_LISTED_RUNS = 200
 
 NOT_FOUND_RESPONSE: dict[int | str, dict[str, Any]] = {
     404: {"description": "Unknown run, or a run without a result."}
 }
+
+OWN_POLICY = re.compile(r'<meta http-equiv="Content-Security-Policy"[^>]*>')
+"""The policy in a self-contained page, which no script may run in."""
+
+LIVE_SCRIPT = '<script src="/static/live.js" defer></script>'
+
+LIVE_BODY = '<body data-events="/api/events?view=health">'
 
 RunNumber = Annotated[int, Query(description="The run's number.")]
 
@@ -43,7 +51,7 @@ def show_comparison(context: Context, before: str = "", after: str = "") -> Resp
         return RedirectResponse("/runs")
     with context.read_database() as connection:
         comparison = _compare_runs(connection, int(before), int(after))
-    return _add_navigation(context, render_comparison_page(comparison))
+    return _add_live_top(context, render_comparison_page(comparison))
 
 
 @router.get("/runs/{run:int}", include_in_schema=False)
@@ -51,7 +59,7 @@ def show_result(run: int, context: Context) -> HTMLResponse:
     """Show the result page of a run."""
     with context.read_database() as connection:
         page = load_result_page(connection, run, context.settings.home)
-    return _add_navigation(context, page)
+    return _add_live_top(context, page)
 
 
 @router.get("/api/runs", summary="The runs", tags=["runs"], operation_id="runs_json_api_runs_get")
@@ -92,11 +100,12 @@ def get_comparison(before: RunNumber, after: RunNumber, context: Context) -> dic
         return _compare_runs(connection, before, after).as_json()
 
 
-def _add_navigation(context: WebContext, page: str) -> HTMLResponse:
-    """Return a self-contained page with the navigation of the other pages at its top."""
-    navigation = context.render_template("web/navigation.html", current_page=RUNS_SECTION.path)
-    served = page.replace("<body>", f"<body>\n{navigation}", 1)
-    return HTMLResponse(served, headers=SELF_CONTAINED_PAGE_HEADERS)
+def _add_live_top(context: WebContext, page: str) -> HTMLResponse:
+    """Return a self-contained page with the navigation and the live health of the other pages."""
+    top = context.render_template("live_top.html", current_page=RUNS_SECTION.path)
+    served = OWN_POLICY.sub(LIVE_SCRIPT, page, count=1)
+    served = served.replace("<body>", f"{LIVE_BODY}\n{top}", 1)
+    return HTMLResponse(served, headers=SERVED_RESULT_HEADERS)
 
 
 def _compare_runs(connection: Connection, before: int, after: int) -> RunComparison:

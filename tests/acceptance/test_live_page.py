@@ -239,7 +239,7 @@ def test_numbers_are_kept_and_marked_while_the_database_is_unavailable(
 ) -> None:
     shell = make_shell(SENDTRACE_DATABASE_URL=server.get_uri())
     file = shell.write("few.toml", make_scenario(email=200, sms=50))
-    FinishedRun.of(shell, file, "--no-record")
+    FinishedRun.of(shell, file)
     with serve(shell, browser) as open_page:
         open_page("/campaigns/1")
         wait_until(lambda: read_counts(browser).get("audience") == 200, "the numbers are shown")
@@ -268,3 +268,12 @@ def test_numbers_are_kept_and_marked_while_the_database_is_unavailable(
         wait_until(lambda: browser.evaluate(BANNER_JS) == "", "the numbers are updated again")
         is_well = lambda: "unavailable" not in browser.evaluate(HEALTH_JS)  # noqa: E731
         wait_until(is_well, "the strip is updated as well")
+        open_page("/runs/1")
+        assert "database" in browser.evaluate(HEALTH_JS)
+        assert list_problems(browser) == [], "its policy allows the script and the updates"
+        server.stop()
+        wait_until(
+            lambda: "Database unavailable" in browser.evaluate(HEALTH_JS),
+            "the strip of a result is live, too",
+        )
+        assert "Health as of" in browser.evaluate(BANNER_JS)

@@ -28,11 +28,12 @@ CONTENT_SECURITY_POLICY = (
 )
 """The policy of the live page: it loads from its own origin only."""
 
-SELF_CONTAINED_PAGE_HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; img-src data:;"
-    " base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+SERVED_RESULT_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'unsafe-inline';"
+    " img-src data:; connect-src 'self'; base-uri 'none'; form-action 'none';"
+    " frame-ancestors 'none'"
 }
-"""Headers of a page that is one file: it includes its style, loads nothing and runs no script."""
+"""Headers of a result page or comparison: it includes its style, and loads the live script only."""
 
 SECURITY_HEADERS = {
     "Content-Security-Policy": CONTENT_SECURITY_POLICY,
