@@ -1,7 +1,6 @@
 """A small campaign that is sent during an incident, and what became of its messages."""
 
 import subprocess
-import time
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,6 @@ import sqlalchemy as sa
 from drills.results import CampaignOutcome
 from drills.stack import DrillStack, StackFailed, wait_for
 from fault_matrix.record import RecordCounts, count_record, read_start
-from tracker.queries.campaign_state import ABANDONED_AFTER
 from tracker.status import Status
 from tracker.store.database import Database, connect
 
@@ -78,7 +76,6 @@ class AttachedCampaign:
     campaign_id: int
     started_at: float
     resumed: int = 0
-    _ended_at: float | None = None
 
     @property
     def is_abandoned(self) -> bool:
@@ -95,15 +92,11 @@ class AttachedCampaign:
         """Continue the run with a new driver."""
         self.process = self.stack.run("resume", str(self.run_id), output=self.output)
         self.resumed += 1
-        self._ended_at = None
 
     def resume_if_given_up(self) -> None:
-        """Continue the run if its driver has given up, as soon as that is possible."""
-        if self.process.poll() != EXIT_FAILED or self.resumed >= MAX_RESUMED:
-            return
-        if self._ended_at is None:
-            self._ended_at = time.monotonic()
-        if time.monotonic() - self._ended_at > ABANDONED_AFTER.total_seconds():
+        """Continue the run if its driver has given up, and the page calls it abandoned."""
+        has_given_up = self.process.poll() == EXIT_FAILED and self.resumed < MAX_RESUMED
+        if has_given_up and self.is_abandoned:
             self.resume()
 
     def _has_ended(self) -> bool:

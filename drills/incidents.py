@@ -38,13 +38,27 @@ class Scene:
         return health is not None and health["status"] == "ok" and not self.campaign.is_abandoned
 
 
+@dataclass(frozen=True)
+class Repair:
+    """The end of an incident.
+
+    Attributes:
+        text: what is done.
+        is_wait: whether nobody does anything: `perform` waits for the end.
+    """
+
+    perform: Callable[[Scene], None]
+    text: str
+    is_wait: bool = False
+
+
 @dataclass(frozen=True, kw_only=True)
 class DrillIncident:
     """An incident.
 
     Attributes:
         harm: does the harm; `harm_text` says what it does.
-        repair: ends the incident, if it doesn't end alone; `repair_text` says how.
+        repair: ends the incident; None if it ends alone.
         expected_causes: the parts of which the page must name one while the incident lasts; none
             if the health of the parts may stay as it was.
         expected_alert: the only alert that may be raised.
@@ -57,8 +71,7 @@ class DrillIncident:
     place: PlaceKind
     harm: Callable[[Scene], None]
     harm_text: str
-    repair: Callable[[Scene], None] | None = None
-    repair_text: str = ""
+    repair: Repair | None = None
     expected_causes: Sequence[Part] = ()
     expected_alert: str | None = None
     is_page_gone: bool = False
@@ -179,8 +192,7 @@ INCIDENTS = (
         place=PlaceKind.SQLITE,
         harm=_suspend_broker,
         harm_text="`kill -STOP` of the embedded Valkey",
-        repair=_kill_broker,
-        repair_text="`kill -9` of the broker; `sendtrace up` starts a new one",
+        repair=Repair(_kill_broker, "`kill -9` of the broker; `sendtrace up` starts a new one"),
         expected_causes=[Part.BROKER],
         expected_alert="SendtraceBrokerUnavailable",
         is_quick=True,
@@ -190,8 +202,7 @@ INCIDENTS = (
         place=PlaceKind.POSTGRESQL,
         harm=_stop_database,
         harm_text="`pg_ctl stop`",
-        repair=_start_database,
-        repair_text="`pg_ctl start`",
+        repair=Repair(_start_database, "`pg_ctl start`"),
         expected_causes=[Part.DATABASE],
         expected_alert="SendtraceDatabaseUnavailable",
     ),
@@ -200,8 +211,7 @@ INCIDENTS = (
         place=PlaceKind.SMALL_DISK,
         harm=_fill_disk,
         harm_text="a file that fills the disk of the state folder (64 MB)",
-        repair=_free_disk,
-        repair_text="the file is removed",
+        repair=Repair(_free_disk, "the file is removed"),
         expected_causes=[Part.DISK],
         expected_alert="SendtraceDiskFull",
     ),
@@ -210,8 +220,7 @@ INCIDENTS = (
         place=PlaceKind.SQLITE,
         harm=_wait_for_outage,
         harm_text="the simulated gateway can't be reached",
-        repair=_wait_for_end_of_outage,
-        repair_text="the gateway can be reached again",
+        repair=Repair(_wait_for_end_of_outage, "the gateway can be reached again", is_wait=True),
         expected_causes=[Part.GATEWAYS],
         expected_alert="SendtraceGatewayUnavailable",
         gateway=GATEWAY_OUTAGE,
@@ -221,8 +230,7 @@ INCIDENTS = (
         place=PlaceKind.SQLITE,
         harm=_kill_driver,
         harm_text="`kill -9` of `sendtrace simulate`",
-        repair=_resume,
-        repair_text="`sendtrace resume`",
+        repair=Repair(_resume, "`sendtrace resume`"),
         expected_alert="SendtraceRunAbandoned",
     ),
     DrillIncident(
@@ -230,8 +238,7 @@ INCIDENTS = (
         place=PlaceKind.SQLITE,
         harm=_kill_up,
         harm_text="`kill -9` of `sendtrace up`",
-        repair=_start_up,
-        repair_text="`sendtrace up`",
+        repair=Repair(_start_up, "`sendtrace up`"),
         expected_alert="SendtracePageDown",
         is_page_gone=True,
     ),
@@ -240,8 +247,7 @@ INCIDENTS = (
         place=PlaceKind.POSTGRESQL,
         harm=_change_password,
         harm_text="the password of the database's role is changed, and its sessions end",
-        repair=_restore_password,
-        repair_text="the password is changed back",
+        repair=Repair(_restore_password, "the password is changed back"),
         expected_causes=[Part.DATABASE],
         expected_alert="SendtraceDatabaseUnavailable",
     ),

@@ -2,6 +2,7 @@
 
 import re
 import socket
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -40,5 +41,6 @@ def read_warnings(stack: DrillStack, sizes: Mapping[Path, int]) -> Iterator[str]
 
 def hide_machine(text: str, stack: DrillStack) -> str:
     """Return a text without the paths and the name of this machine."""
-    text = text.replace(str(stack.place.home), "SENDTRACE_HOME")
+    for folder, name in ((stack.place.home, "SENDTRACE_HOME"), (Path(sys.prefix), "PYTHON")):
+        text = text.replace(str(folder), name)
     return TEMPORARY_PATH.sub("TMPDIR", text).replace(socket.gethostname(), "HOST")

@@ -128,7 +128,7 @@ def _section_lines(drill: DrillResult) -> Iterator[str]:
     yield f"Harm: {drill.harm}  "
     if drill.repair:
         seconds = f", {drill.harm_seconds:.0f} s later" if drill.harm_seconds is not None else ""
-        yield f"Repair{seconds}: {drill.repair}  "
+        yield f"End{seconds}: {drill.repair}  "
     yield f"Found: {escape_markdown('; '.join(drill.findings)) or 'nothing'}"
     if drill.observation is not None:
         yield ""

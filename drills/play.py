@@ -1,7 +1,7 @@
 """Play one incident on a stack."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from typing import Any
 from drills.alerts import AlertWatch, watch_alerts
 from drills.campaign import start_campaign
 from drills.findings import find_faults
-from drills.incidents import DrillIncident, Scene
+from drills.incidents import DrillIncident, Repair, Scene
 from drills.observe import Baseline, observe
 from drills.results import AlertHistory, DrillResult
 from drills.stack import DrillStack, wait_for
@@ -62,7 +62,7 @@ def play(incident: DrillIncident, stack: DrillStack, folder: Path, pace: Pace) -
         if alerts is not None:
             alerts.mark_harm()
         notice = NoticeWatch(lambda: not scene.is_well)
-        recovery = None if incident.repair else _watch_recovery(scene)
+        recovery = None if incident.repair else _watch_recovery(scene, harmed_at)
         wait_for(
             lambda: pace.is_short and (notice.has_noticed or bool(recovery and recovery.is_over)),
             max(0.0, harmed_at + pace.observed_after - time.monotonic()),
@@ -72,8 +72,9 @@ def play(incident: DrillIncident, stack: DrillStack, folder: Path, pace: Pace) -
         raised = _list_raised(alerts)
         harm_seconds = None
         if incident.repair is not None:
-            harm_seconds = round(time.monotonic() - harmed_at, 1)
-            recovery = _watch_recovery(scene, incident.repair)
+            ended_at = _end_incident(incident.repair, scene)
+            harm_seconds = round(ended_at - harmed_at, 1)
+            recovery = _watch_recovery(scene, ended_at, is_repaired=True)
         healthy_after = None if recovery is None else recovery.wait()
         notice.stop()
         outcome = campaign.wait_for_outcome()
@@ -99,33 +100,37 @@ def describe_incident(incident: DrillIncident) -> dict[str, Any]:
         "incident": incident.name,
         "place": incident.place,
         "harm": incident.harm_text,
-        "repair": incident.repair_text,
+        "repair": "" if incident.repair is None else incident.repair.text,
         "expected_causes": list(incident.expected_causes),
         "expected_alert": incident.expected_alert,
     }
 
 
-def _watch_recovery(scene: Scene, repair: Callable[[Scene], None] | None = None) -> RecoveryWatch:
-    """Begin to measure until the stack is healthy, and do the repair.
+def _end_incident(repair: Repair, scene: Scene) -> float:
+    """Repair the stack, and return the monotonic time from which it can recover."""
+    started_at = time.monotonic()
+    repair.perform(scene)
+    return time.monotonic() if repair.is_wait else started_at
+
+
+def _watch_recovery(scene: Scene, started_at: float, *, is_repaired: bool = False) -> RecoveryWatch:
+    """Begin to measure until the stack is healthy.
 
     Whoever repairs a stack also resumes the run if its driver gave up meanwhile.
     """
 
     def is_healthy() -> bool:
-        if repair is not None:
+        if is_repaired:
             scene.campaign.resume_if_given_up()
         return scene.is_well and scene.stack.has_all_workers()
 
-    started_at = time.monotonic()
-    if repair is not None:
-        repair(scene)
     return RecoveryWatch(is_healthy, started_at, HEALTHY_LIMIT_SECONDS)
 
 
 def _wait_for_alert(incident: DrillIncident, alerts: AlertWatch | None, deadline: float) -> None:
     """Wait until the alert of an incident fires, if the incident lasts until a person ends it."""
     expected = incident.expected_alert
-    lasts = incident.repair is not None and not incident.gateway
+    lasts = incident.repair is not None and not incident.repair.is_wait
     if alerts is not None and expected is not None and lasts:
         wait_for(lambda: alerts.is_firing(expected), max(0.0, deadline - time.monotonic()))
 

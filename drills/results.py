@@ -79,7 +79,7 @@ class DrillResult(DrillPart):
     harm: str
     """What was done."""
     repair: str
-    """What a person did to end the incident; empty if the stack recovered alone."""
+    """What ended the incident; empty if the stack recovered alone."""
     expected_causes: list[str]
     """The parts of which one should be named; empty if the health may stay as it was."""
     expected_alert: str | None
@@ -91,9 +91,10 @@ class DrillResult(DrillPart):
     """Seconds from the harm until the stack first said so: /health was not ok or didn't answer, or
     the run was abandoned. Null if it never did."""
     harm_seconds: float | None
-    """Seconds from the harm to the repair; null without a repair."""
+    """Seconds from the harm to the repair, or to the end that nobody had to bring about; null if
+    the stack recovered alone."""
     healthy_after: float | None
-    """Seconds until the stack was healthy again, from the repair, or from the harm without one;
+    """Seconds until the stack was healthy again, from its repair, or from the harm without one;
     null if it was not within the limit."""
     alerts: list[AlertHistory] | None
     """Alerts that were raised; null if no Prometheus was installed."""

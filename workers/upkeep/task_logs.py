@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
-from celery.exceptions import Reject
+from celery.exceptions import CPendingDeprecationWarning, Reject
 from celery.signals import setup_logging, task_postrun, task_prerun
 
 from tracker.output.logs import configure_logging, set_log_context
@@ -27,6 +27,7 @@ def connect() -> None:
     setup_logging.connect(_set_up_process_log)
     task_prerun.connect(_begin_task)
     task_postrun.connect(_end_task)
+    logging.getLogger("py.warnings").addFilter(_drop_plans_of_celery)
     for name in (*TASK_LOGGERS, "celery.beat"):
         logger = logging.getLogger(name)
         logger.addFilter(_drop_routine_sweeps)
@@ -47,6 +48,14 @@ def read_task_fields(task_id: str, task: str, arguments: str) -> Mapping[str, ob
     fields["step"], fields["task"] = task.removeprefix(TASK_PREFIX), task_id
     run = _RUN_PATTERN.search(arguments)
     return fields if run is None else {**fields, "run": int(run[1])}
+
+
+def _drop_plans_of_celery(record: logging.LogRecord) -> bool:
+    """Drop warnings of Celery's next version: one explains a setting whenever the broker is lost.
+
+    They are dropped here, because Celery enables them after it has set up its log.
+    """
+    return CPendingDeprecationWarning.__name__ not in record.getMessage()
 
 
 def _set_up_process_log(**_: object) -> None:

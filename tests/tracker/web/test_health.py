@@ -56,6 +56,9 @@ SILENT = WorkerActivity(workers=[make_worker(queue, is_online=False) for queue i
 
 FAILED = {"value_at": NOW, "failing_since": NOW}
 
+MORE_THAN_THERE_ARE_THREADS = 50
+"""Requests; the server handles 40 at once in threads."""
+
 TROUBLE = GatewayTrouble("spring", "no route", NOW, is_refusing=False, waiting=7)
 
 
@@ -213,7 +216,10 @@ def test_pages_say_that_the_database_hangs_and_dont_wait_for_it(
         pytest.skip("a reader of SQLite waits for no lock")
     messages = f"/campaigns/{batch.campaign.id}/messages"
     lock = sa.text("LOCK TABLE campaigns, runs IN ACCESS EXCLUSIVE MODE")
-    with live_page_client(database, settings) as client, ThreadPoolExecutor() as pool:
+    with (
+        live_page_client(database, settings) as client,
+        ThreadPoolExecutor(MORE_THAN_THERE_ARE_THREADS) as pool,
+    ):
         with database.engine.connect() as connection:
             connection.execute(lock)
             early = pool.submit(client.get, messages)
@@ -223,7 +229,9 @@ def test_pages_say_that_the_database_hangs_and_dont_wait_for_it(
                 response = client.get(path)
                 assert response.status_code == 503, path
                 assert "no answer for more than" in response.text, path
-            assert client.get("/").status_code == 200, "its numbers are known"
+            for refused in pool.map(client.get, MORE_THAN_THERE_ARE_THREADS * ["/runs"]):
+                assert refused.status_code == 503
+            assert client.get("/").status_code == 200, "its numbers are known, and a thread is free"
         wait_until(lambda: client.get("/runs").status_code == 200, "the database answers again")
         assert client.get(messages).status_code == 200
 
