@@ -5,6 +5,7 @@ from kombu import Exchange, Queue
 
 from tracker.settings import load_settings
 from workers.queues import (
+    PRUNE_TASK,
     QUEUE_BY_STEP,
     QUEUES,
     ROLLUP_TASK,
@@ -33,7 +34,10 @@ task_queues = [Queue(name, Exchange(name), routing_key=name) for name in QUEUES]
 task_create_missing_queues = False
 task_default_queue = QUEUES[0]
 task_routes = {task_name(step): {"queue": queue} for step, queue in QUEUE_BY_STEP.items()}
-task_routes |= {upkeep: {"queue": UPKEEP_QUEUE} for upkeep in (ROLLUP_TASK, SWEEP_TASK)}
+task_routes |= {upkeep: {"queue": UPKEEP_QUEUE} for upkeep in (ROLLUP_TASK, SWEEP_TASK, PRUNE_TASK)}
+
+# Tasks of the layer above the workers, whose tables and folders they delete.
+imports = ["simulator.retention.task"]
 
 # Local time. A night without 1 am, or with two, does no harm: a rollup counts what is new.
 beat_schedule = {
@@ -45,6 +49,8 @@ beat_schedule = {
         "options": {"expires": SWEEP_INTERVAL_SECONDS},
     },
 }
+if _settings.prune_older_than:
+    beat_schedule["prune"] = {"task": PRUNE_TASK, "schedule": crontab(hour=2, minute=0)}
 
 # A task is acknowledged when it is done. If its process is killed, it is retried up to its
 # max_retries: steps may be repeated. A worker reserves no task that it doesn't run yet.

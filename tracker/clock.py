@@ -6,6 +6,7 @@ ordered, the same in both databases, and cheap for millions of rows. People see 
 A run has a clock of its own, which passes `speed` times as fast as real time.
 """
 
+import re
 import time
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -46,6 +47,15 @@ def to_iso_8601(value: object) -> str:
 def to_microseconds(duration: timedelta) -> int:
     """Return a duration in microseconds."""
     return duration // _MICROSECOND
+
+
+def parse_age(text: str) -> timedelta:
+    """Return the time that a text like "30d" stands for; raise ValueError for any other text."""
+    match = re.fullmatch(r"(\d{1,5})([smhd])", text, re.ASCII)
+    if match is None:
+        raise ValueError(f"got {text[:60]!r}; expected a time like 30d, 12h, 90m or 45s")
+    unit = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}[match[2]]
+    return timedelta(**{unit: int(match[1])})
 
 
 def from_seconds(seconds: float) -> int:

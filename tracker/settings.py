@@ -2,7 +2,7 @@
 
 import os
 import sys
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
@@ -18,7 +18,7 @@ from pydantic import (
     field_validator,
 )
 
-from tracker.clock import Instant, to_datetime
+from tracker.clock import Instant, parse_age, to_datetime
 from tracker.errors import UsageError
 from tracker.system.loopback import is_loopback
 from tracker.system.private_files import find_other_owner, is_shared, make_private
@@ -54,6 +54,8 @@ class Settings(BaseModel):
     """Real seconds by which the clock of a gateway that reports may be ahead of ours."""
     show_contacts: bool = False
     """Whether viewers of the live page may unmask addresses and mobile numbers."""
+    prune_older_than: str | None = None
+    """Age, such as 30d, from which beat deletes runs; None for never."""
     flower_url: str | None = None
     flower_address: str = "127.0.0.1"
     flower_auth: SecretStr | None = None
@@ -70,6 +72,12 @@ class Settings(BaseModel):
         is_link = isinstance(value, str) and value.startswith("tcp://")
         return cls.model_fields["flower_port"].default if is_link else value
 
+    @field_validator("prune_older_than")
+    @classmethod
+    def _validate_age(cls, age: str) -> str:
+        parse_age(age)
+        return age
+
     @field_validator("timezone")
     @classmethod
     def _validate_timezone(cls, name: str) -> str:
@@ -80,6 +88,11 @@ class Settings(BaseModel):
                 f"{name!r}: not a time zone; expected a name like Asia/Kolkata"
             ) from None
         return name
+
+    @property
+    def prune_age(self) -> timedelta | None:
+        """The time after their end for which beat leaves runs; None for ever."""
+        return None if self.prune_older_than is None else parse_age(self.prune_older_than)
 
     @property
     def allowed_gateways(self) -> frozenset[str]:

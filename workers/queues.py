@@ -28,6 +28,9 @@ ROLLUP_TASK = f"{TASK_PREFIX}rollup"
 
 SWEEP_TASK = f"{TASK_PREFIX}sweep"
 
+PRUNE_TASK = f"{TASK_PREFIX}prune"
+"""Name of the task that deletes old runs; `celeryconfig.py` names the module that has it."""
+
 SWEEP_INTERVAL_SECONDS = 2.0
 
 

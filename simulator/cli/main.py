@@ -58,6 +58,9 @@ COMMANDS = {
         "simulator.cli.verify:verify", "Check the invariants against the recorded rows."
     ),
     "runs": CommandEntry("simulator.cli.runs:runs", "List the recorded runs, latest first."),
+    "prune": CommandEntry(
+        "simulator.cli.prune:prune", "Delete runs with their campaigns, customers and messages."
+    ),
     "compare": CommandEntry("simulator.cli.runs:compare", "Compare two runs figure by figure."),
     "audience": CommandEntry("simulator.cli.audience:app", "Inspect files of customers."),
     "suppressions": CommandEntry(

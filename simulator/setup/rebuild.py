@@ -16,6 +16,7 @@ from simulator.setup.expected_outcomes import load_expected_outcomes
 from simulator.setup.run import Run, RunCampaign
 from tracker.errors import NotFound, UsageError
 from tracker.record.catalog import Campaign, find_campaigns
+from tracker.record.retention.runs import IS_NOT_PRUNED
 from tracker.store.database import Database
 from tracker.store.schema.catalog import audiences, runs
 from workers.message.source import MessageSource
@@ -65,7 +66,7 @@ def load_run(connection: Connection, run_id: int) -> Run:
     row = connection.execute(
         sa.select(runs.c.definition, runs.c.seed, run_setups)
         .outerjoin(run_setups, run_setups.c.run_id == runs.c.id)
-        .where(runs.c.id == run_id)
+        .where(runs.c.id == run_id, IS_NOT_PRUNED)
     ).one_or_none()
     if row is None:
         raise NotFound(f"run {run_id} does not exist; see sendtrace runs")

@@ -22,7 +22,15 @@ from tracker.status import Step
 from workers.app import app as shipped_app
 from workers.app import check_configuration, exit_if_misconfigured, prepare_beat
 from workers.celery_app import make_celery_app
-from workers.queues import QUEUE_BY_STEP, QUEUES, ROLLUP_TASK, SWEEP_TASK, UPKEEP_QUEUE, task_name
+from workers.queues import (
+    PRUNE_TASK,
+    QUEUE_BY_STEP,
+    QUEUES,
+    ROLLUP_TASK,
+    SWEEP_TASK,
+    UPKEEP_QUEUE,
+    task_name,
+)
 from workers.upkeep.broker import UNACKED_KEY, count_tasks, read_queue_depths
 
 STEPS_OF_TASKS = frozenset(QUEUE_BY_STEP)
@@ -50,7 +58,12 @@ def test_every_declared_queue_is_served() -> None:
 def test_every_task_has_a_step_and_every_step_a_task_and_a_queue() -> None:
     shipped_app.loader.import_default_modules()
     registered = {name for name in shipped_app.tasks if name.startswith("workers.")}
-    assert registered == {ROLLUP_TASK, SWEEP_TASK, *(task_name(step) for step in STEPS_OF_TASKS)}
+    assert registered == {
+        ROLLUP_TASK,
+        SWEEP_TASK,
+        PRUNE_TASK,
+        *(task_name(step) for step in STEPS_OF_TASKS),
+    }
     assert frozenset(Step) - STEPS_OF_TASKS == {Step.ENQUEUE}, "the driver runs it itself"
     assert set(celeryconfig.task_routes) == registered
     for route in celeryconfig.task_routes.values():
@@ -84,6 +97,14 @@ def test_the_rollup_goes_into_the_queue_of_upkeep_at_1_am(app: Celery) -> None:
     nightly = celeryconfig.beat_schedule["rollup"]
     assert nightly["task"] == ROLLUP_TASK
     assert (nightly["schedule"].hour, nightly["schedule"].minute) == ({1}, {0})
+
+
+def test_old_runs_are_pruned_at_2_am_if_that_is_configured(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "prune" not in celeryconfig.beat_schedule
+    monkeypatch.setenv("SENDTRACE_PRUNE_OLDER_THAN", "30d")
+    nightly = run_path(celeryconfig.__file__)["beat_schedule"]["prune"]
+    assert nightly["task"] == PRUNE_TASK
+    assert (nightly["schedule"].hour, nightly["schedule"].minute) == ({2}, {0})
 
 
 def test_sweeps_do_not_pile_up_while_no_worker_runs() -> None:

@@ -19,6 +19,7 @@ from tracker.organizations import (
     CouponSeries,
     Organization,
 )
+from tracker.record.retention.runs import IS_NOT_PRUNED
 from tracker.status import Channel
 from tracker.store.schema.catalog import (
     batches,
@@ -259,11 +260,10 @@ def _reject_run_without_campaigns(connection: Connection, run: int | None) -> No
 
     Otherwise an earlier run's answer would be taken for the answer about the latest run.
     """
-    latest = sa.select(sa.func.max(runs.c.id)).scalar_subquery()
-    query = sa.select(runs.c.id).where(
-        runs.c.id == (latest if run is None else sa.literal(run, sa.BigInteger)),
-        ~sa.exists().where(campaigns.c.run_id == runs.c.id),
-    )
+    latest = sa.select(sa.func.max(runs.c.id)).where(IS_NOT_PRUNED).scalar_subquery()
+    selected = latest if run is None else sa.literal(run, sa.BigInteger)
+    has_campaigns = sa.exists().where(campaigns.c.run_id == runs.c.id)
+    query = sa.select(runs.c.id).where(runs.c.id == selected, IS_NOT_PRUNED, ~has_campaigns)
     unprepared = connection.scalar(query)
     if unprepared is not None:
         raise NotFound(

@@ -13,6 +13,8 @@ from tracker.campaign_states import CampaignState
 from tracker.clock import Instant
 from tracker.errors import SendtraceError
 from tracker.organizations import ChannelSettings
+from tracker.record.retention.ids import find_next_id
+from tracker.record.retention.runs import IS_NOT_PRUNED
 from tracker.status import Channel
 from tracker.store.database_clock import transaction_start
 from tracker.store.schema.catalog import (
@@ -88,7 +90,9 @@ def resume_run(
     Returns:
         False if the condition isn't true, or another driver was faster.
     """
-    update = sa.update(runs).where(runs.c.id == run_id, runs.c.resumes == resumes, can_resume)
+    update = sa.update(runs).where(
+        runs.c.id == run_id, runs.c.resumes == resumes, IS_NOT_PRUNED, can_resume
+    )
     result = connection.execute(
         update.values(
             resumes=resumes + 1,
@@ -216,6 +220,8 @@ def record_campaign(
 
 
 def _insert_row(connection: Connection, table: sa.Table, **values: object) -> int:
+    if connection.dialect.name == "sqlite":
+        values["id"] = find_next_id(connection, table)
     row_id: int = connection.execute(
         sa.insert(table).values(values).returning(table.c.id)
     ).scalar_one()

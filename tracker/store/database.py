@@ -135,6 +135,17 @@ class Database:
         with self.read() as connection:
             return self._backend.read_durability_settings(connection)
 
+    def release_space(self) -> Iterator[int]:
+        """Give the space of deleted rows back to the system; yield the bytes of each step.
+
+        PostgreSQL gives none back, but uses it again.
+        """
+        return self._backend.release_space(self.engine)
+
+    def measure_tables(self, connection: Connection) -> dict[str, int]:
+        """Return the bytes of each table with its indexes."""
+        return self._backend.measure_tables(connection)
+
     def read_session_process_id(self) -> int | None:
         """Return the id of the server's process for a session, on its machine; None for SQLite."""
         with self.read() as connection:

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -97,6 +97,18 @@ class PostgresqlBackend:
         return {
             name: str(connection.scalar(sa.text(f"SHOW {name}"))) for name in DURABILITY_SETTINGS
         }
+
+    def release_space(self, engine: Engine) -> Iterator[int]:  # noqa: ARG002
+        """Release nothing: autovacuum makes the space of deleted rows usable for new ones."""
+        return iter(())
+
+    def measure_tables(self, connection: Connection) -> dict[str, int]:
+        """Return the bytes of each table with its indexes."""
+        query = sa.text(
+            "SELECT relname, pg_total_relation_size(oid) FROM pg_class"
+            " WHERE relkind = 'r' AND relnamespace = current_schema()::regnamespace"
+        )
+        return {name: int(size) for name, size in connection.execute(query)}
 
     def read_session_process_id(self, connection: Connection) -> int | None:
         """Return the id of the process that serves the session."""

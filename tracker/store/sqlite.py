@@ -4,7 +4,7 @@ import json
 import os
 import sqlite3
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
@@ -20,6 +20,7 @@ from tracker.errors import UsageError
 from tracker.store.additions import Row, build_addition
 from tracker.store.columns import ColumnValues, as_list, column_type
 from tracker.store.database_clock import SQLITE_TRANSACTION_START
+from tracker.store.sqlite_vacuum import measure_pages, release_free_pages
 from tracker.text import join_with_or
 
 BUSY_TIMEOUT_SECONDS = 60
@@ -80,6 +81,14 @@ class SqliteBackend:
         }
         settings["synchronous"] = SYNCHRONOUS_LEVELS[int(settings["synchronous"])]
         return {**settings, "sqlite_version": sqlite3.sqlite_version}
+
+    def release_space(self, engine: Engine) -> Iterator[int]:
+        """Cut free pages off the file, in steps; see `tracker.store.sqlite_vacuum`."""
+        return release_free_pages(engine)
+
+    def measure_tables(self, connection: Connection) -> dict[str, int]:
+        """Return the bytes of the pages of each table and its indexes."""
+        return measure_pages(connection)
 
     def read_session_process_id(self, connection: Connection) -> int | None:  # noqa: ARG002
         """Return None: SQLite has no server process."""
@@ -155,6 +164,10 @@ def create_sqlite_engine(url: sa.URL, must_exist: bool) -> Engine:
         )
         if is_read_only:
             return
+        # Before the journal mode, which writes the first page. In a file with pages it would change
+        # nothing, and wait for its writer.
+        if connection.execute("PRAGMA page_count").fetchone() == (0,):
+            connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
         _enable_write_ahead_log(connection)
         for pragma in CONNECTION_PRAGMAS:
             connection.execute(f"PRAGMA {pragma}")

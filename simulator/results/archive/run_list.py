@@ -18,6 +18,7 @@ from simulator.schema import results
 from tracker.campaign_states import CampaignState
 from tracker.clock import Instant
 from tracker.queries.campaign_state import run_state
+from tracker.record.retention.runs import IS_NOT_PRUNED
 from tracker.store.schema.catalog import campaigns, runs
 
 
@@ -55,6 +56,7 @@ def list_runs(connection: Connection, limit: int | None = None) -> list[ListedRu
             results.c.summary,
         )
         .outerjoin(results, results.c.run_id == runs.c.id)
+        .where(IS_NOT_PRUNED)
         .order_by(runs.c.id.desc())
         .limit(limit)
     )

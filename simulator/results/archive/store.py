@@ -23,6 +23,7 @@ from simulator.schema import results
 from simulator.validation_errors import format_validation_errors
 from simulator.values import format_value
 from tracker.errors import NotFound, UsageError
+from tracker.record.retention.runs import IS_NOT_PRUNED
 from tracker.record.suppressions.snapshot import ListSummary
 from tracker.store.database import Database
 from tracker.store.schema.catalog import runs
@@ -153,7 +154,8 @@ def load_repeated_results(connection: Connection, run_id: int) -> list[StoredRes
         raise NotFound(f"run {run_id} does not exist; see sendtrace runs")
     row = connection.execute(sa.select(results).where(results.c.run_id == run_id)).one_or_none()
     if row is None:
-        exists = connection.scalar(sa.select(runs.c.id).where(runs.c.id == run_id)) is not None
+        query = sa.select(runs.c.id).where(runs.c.id == run_id, IS_NOT_PRUNED)
+        exists = connection.scalar(query) is not None
         if not exists:
             raise NotFound(f"run {run_id} does not exist; see sendtrace runs")
         raise NotFound(

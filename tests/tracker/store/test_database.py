@@ -483,7 +483,7 @@ def test_the_head_is_the_newest_revision_and_files_are_named_after_revisions(
 
 
 HEAD_DIGESTS = {
-    "tracker": ("0011_pauses", "5acf39d56f8e1e4a"),
+    "tracker": ("0012_retention", "4a3e274df4a80a0f"),
     "simulator": ("0008_initial", "70efc4a72a34e422"),
 }
 """The head of each layer, and the digest of its file."""

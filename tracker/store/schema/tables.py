@@ -5,6 +5,7 @@ from tracker.store.schema import (  # noqa: F401
     catalog,
     engagement,
     messages,
+    retention,
     suppressions,
     work,
 )
