@@ -66,6 +66,17 @@ class Supervisor:
                 self._start(command)
                 self._log(f"child restarted: name={name}")
 
+    def find_pid(self, name: str) -> int | None:
+        """Return the process id of a child; None if it doesn't run."""
+        child = self._running.get(name)
+        return None if child is None else child.pid
+
+    def kill(self, name: str) -> None:
+        """Kill a child with its own children; it is restarted as after any other death."""
+        child = self._running.get(name)
+        if child is not None:
+            child.kill()
+
     def _schedule_restart(self, child: ChildProcess) -> None:
         command = child.command
         exit_code = child.exit_code

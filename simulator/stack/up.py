@@ -19,6 +19,7 @@ from simulator.stack.broker import Broker
 from simulator.stack.broker_data import set_damaged_data_aside
 from simulator.stack.child import ChildCommand
 from simulator.stack.commands import PYTHON_MODULE, socket_folder, valkey_command, worker_command
+from simulator.stack.hung_workers import PING_INTERVAL_SECONDS, HungWorkers
 from simulator.stack.supervisor import Supervisor
 from tracker.errors import BrokerUnreachable, SendtraceError
 from tracker.settings import Settings
@@ -103,8 +104,7 @@ def run_stack(settings: Settings, ports: StackPorts, processes: int) -> None:
         _wait_until_ready(supervisor, broker, ports)
         _print_addresses(settings, ports, is_broker_embedded=broker_socket is not None)
         with suppress(KeyboardInterrupt):
-            while True:
-                supervisor.restart_dead_children()
+            _supervise(supervisor, broker)
 
 
 class _StackChildren:
@@ -152,7 +152,7 @@ class _StackChildren:
 
     def _worker(self, queue: str) -> ChildCommand:
         command = worker_command(worker_node_name(queue), [queue], self._processes)
-        return self._child(f"worker-{queue}", command, stop_seconds=WORKER_STOP_SECONDS)
+        return self._child(worker_child_name(queue), command, stop_seconds=WORKER_STOP_SECONDS)
 
     def _child(
         self, name: str, command: Sequence[str], *, stop_seconds: float = 10.0
@@ -164,6 +164,23 @@ class _StackChildren:
             log=self._logs / f"{name}.log",
             stop_seconds=stop_seconds,
         )
+
+
+def _supervise(supervisor: Supervisor, broker: Broker) -> None:
+    """Restart children that exit and workers that hang, until Ctrl-C."""
+    children = {worker_node_name(queue): worker_child_name(queue) for queue in QUEUES}
+    with make_celery_app("up", broker.url) as app:
+        hung_workers = HungWorkers(supervisor, app, children, _print_event)
+        while True:
+            ping_at = time.monotonic() + PING_INTERVAL_SECONDS
+            while (left := ping_at - time.monotonic()) > 0:
+                supervisor.restart_dead_children(left)
+            hung_workers.kill_hung_workers()
+
+
+def worker_child_name(queue: str) -> str:
+    """Return what the stack calls the child process of the worker that serves a queue."""
+    return f"worker-{queue}"
 
 
 def worker_node_name(queue: str) -> str:

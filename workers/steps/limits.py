@@ -50,7 +50,7 @@ CONTAINER_LIMIT_FILES = (
 
 CONTAINER_SHARE = 0.5
 """Part of a container's memory by which a process may grow. The kernel would kill the process that
-reaches the container's limit, and nobody would learn which message did it."""
+reaches the container's limit, without a hint at the message that made it grow."""
 
 
 class StepTimeout(BaseException):
@@ -126,7 +126,7 @@ def limit_step_time(halvings: int) -> Iterator[None]:
 def max_memory_growth() -> int:
     """Return the bytes by which a process may grow, here or in the container around it."""
     for file in CONTAINER_LIMIT_FILES:
-        with suppress(OSError, ValueError):  # no such version, or "max": there is no limit
+        with suppress(OSError, ValueError):  # no such version, or "max" for unlimited
             return min(MAX_MEMORY_GROWTH_BYTES, int(CONTAINER_SHARE * int(file.read_text())))
     return MAX_MEMORY_GROWTH_BYTES
 
