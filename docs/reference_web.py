@@ -8,6 +8,7 @@ from fastapi import FastAPI
 from simulator.web.runs import RUNS_SECTION
 from tracker.text import join_with_or
 from tracker.web import api
+from tracker.web.actions import api as actions
 from tracker.web.api_reference import (
     ApiField,
     ApiRequest,
@@ -55,6 +56,7 @@ $ curl -N -H "Authorization: Bearer $SENDTRACE_TOKEN" "http://127.0.0.1:8080/api
 - Errors have a `detail`. For 404 it names what exists, for 422 the invalid parameter.
 - Contact data is masked. A request with `contacts=shown` gets it unmasked if
   `SENDTRACE_SHOW_CONTACTS=1` is set.
+- Requests that act need `SENDTRACE_TOKEN` to be set and the bearer token; a password isn't enough.
 - Lists of messages are paged: `next` is the `after` of the following page, null at the end."""
 
 INBOUND_TEXT = f"""\
@@ -153,7 +155,8 @@ def _api_lines() -> Iterator[str]:
 
 def _openapi_schema() -> Mapping[str, Any]:
     app = FastAPI()
-    for router in (api.router, RUNS_SECTION.router, inbound.router):
+    routers = (api.router, actions.log_router, actions.acting_router)
+    for router in (*routers, RUNS_SECTION.router, inbound.router):
         app.include_router(router)
     return app.openapi()
 

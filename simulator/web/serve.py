@@ -16,7 +16,7 @@ from simulator.web.runs import RUNS_SECTION
 from tracker.errors import BrokerUnreachable
 from tracker.monitoring import QueueDepth
 from tracker.output.logs import configure_logging
-from tracker.record.catalog import Campaign, load_campaign
+from tracker.record.catalog import Batch, Campaign, load_campaign
 from tracker.record.due import DueKind
 from tracker.settings import Settings
 from tracker.status import Step
@@ -73,8 +73,15 @@ def open_monitoring(database: Database, settings: Settings) -> Iterator[Monitori
                 read_sweep_age=partial(read_sweep_age, client),
                 read_worker_activity=listener.snapshot,
                 notify_workers=_make_notifier(database, app),
+                requeue_batch=partial(_requeue, app),
             )
         yield monitoring
+
+
+def _requeue(app: Celery, batch: Batch, step: Step) -> None:
+    # As a retry: the batch may have killed the process of its task.
+    arguments = StepArguments(campaign=batch.campaign.id, batch=batch.batch, is_retry=True)
+    enqueue_step(app, step, arguments, batch.campaign, retry=False)
 
 
 def _make_notifier(database: Database, app: Celery) -> NotifyWorkers:

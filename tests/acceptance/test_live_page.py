@@ -108,6 +108,16 @@ def flatten(report: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
             yield prefix + key, value
 
 
+def act_by_form(browser: Browser, action: str, reason: str) -> None:
+    """Do something to the campaign whose page is open, as a person would."""
+    campaign = read_heading(browser)
+    browser.evaluate(f"document.querySelector('a.action[href$={action}]').click()")
+    wait_until(lambda: read_heading(browser) != campaign, "the form is shown")
+    browser.evaluate(f"document.getElementById('reason').value = {json.dumps(reason)}")
+    browser.evaluate("document.querySelector('main button').click()")
+    wait_until(lambda: read_heading(browser) == campaign, "the campaign is shown again")
+
+
 def read_heading(browser: Browser) -> str:
     return str(browser.evaluate('document.querySelector("h1")?.textContent ?? ""'))
 
@@ -131,6 +141,19 @@ def test_numbers_update_until_they_equal_the_report(shell: Shell, open_empty: Op
     assert delivered_counts == sorted(delivered_counts)
     chart = 'document.querySelectorAll("#charts svg.chart path").length'
     wait_until(lambda: bool(browser.evaluate(chart) > 0), "the throughput chart is shown")
+    problems = list_problems(browser)
+    requested = {
+        event["request"]["url"] for event in browser.find_events("Network.requestWillBeSent")
+    }
+    act_by_form(browser, "pause", "the coupon is wrong")
+    state = 'document.querySelector("header").innerText'
+    assert "paused" in browser.evaluate(state)
+    act_by_form(browser, "resume", "")
+    assert "paused" not in browser.evaluate(state)
+    log = open_empty("/actions").evaluate('document.querySelector("main").innerText')
+    assert "campaign steady-email resumed" in log
+    assert "the coupon is wrong" in log
+    browser = open_empty("/campaigns/1")
     run.process.send_signal(signal.SIGINT)
     assert run.wait() == 130, run.stderr_text
     [report] = shell.reports()
@@ -143,10 +166,7 @@ def test_numbers_update_until_they_equal_the_report(shell: Shell, open_empty: Op
     wait_until(is_report_shown, "the page shows the report's numbers")
     assert set(read_counts(browser)) >= {"audience", "sent.total", "not_sent.total"}
     assert expected["not_sent.internally_suppressed.unsubscribed"] > 0
-    assert list_problems(browser) == []
-    requested = {
-        event["request"]["url"] for event in browser.find_events("Network.requestWillBeSent")
-    }
+    assert [*problems, *list_problems(browser)] == []
     assert all(url.startswith(("http://127.0.0.1", "data:")) for url in requested), requested
 
 

@@ -159,6 +159,7 @@ def _read_parameter(parameter: Schema) -> ApiField:
 def _find_model(body: Schema, models: Mapping[str, Schema]) -> Schema:
     """Return the object that a body is, or of which it is a list; an empty one without any."""
     model: Schema = body.get("items", body)
+    model = next(iter(model.get("anyOf", ())), model)  # the other choice is null: no body
     if "$ref" in model:
         return models[model["$ref"].rpartition("/")[2]]
     return model if "properties" in model else {"properties": {}}

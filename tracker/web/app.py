@@ -13,6 +13,8 @@ from starlette.responses import FileResponse
 from tracker.settings import Settings
 from tracker.store.database import Database
 from tracker.web import api, pages
+from tracker.web.actions import api as actions
+from tracker.web.actions import pages as action_pages
 from tracker.web.context import WebContext, WebSection
 from tracker.web.error_handlers import ERROR_HANDLERS
 from tracker.web.health import routes as health
@@ -23,7 +25,7 @@ from tracker.web.late_database import LateDatabaseMiddleware
 from tracker.web.live import LiveFeed
 from tracker.web.metrics import routes as metrics
 from tracker.web.monitoring import Monitoring
-from tracker.web.security import SecurityMiddleware, require_reporter, require_viewer
+from tracker.web.security import SecurityMiddleware, require_bearer, require_viewer
 
 STATIC_FOLDER = Path(__file__).with_name("static")
 STYLESHEET = Path(__file__).parent.parent / "templates" / "style.css"
@@ -92,8 +94,12 @@ def make_app(
     app.include_router(public_router)
     app.include_router(health.router)
     app.mount("/static", StaticFiles(directory=STATIC_FOLDER), name="static")
-    guarded_routers = [pages.router, api.router, metrics.router]
+    guarded_routers = [
+        *(pages.router, api.router, metrics.router),
+        *(action_pages.router, actions.log_router),
+    ]
     for router in (*guarded_routers, *(section.router for section in sections)):
         app.include_router(router, dependencies=[Depends(require_viewer)])
-    app.include_router(inbound.router, dependencies=[Depends(require_reporter)])
+    app.include_router(actions.acting_router)
+    app.include_router(inbound.router, dependencies=[Depends(require_bearer)])
     return app

@@ -22,6 +22,7 @@ from tracker.record.catalog import Campaign, find_latest_campaign_ids, load_camp
 from tracker.settings import Settings
 from tracker.store.database import Database
 from tracker.store.schema.integers import MAX_INTEGER
+from tracker.web.actions.form_tokens import FormTokens
 from tracker.web.charts import ChartCache
 from tracker.web.health.judge import Health, find_unserved_queues
 from tracker.web.health.watch import HealthWatch
@@ -62,6 +63,7 @@ class WebContext:
     live: LiveFeed
     sections: Sequence[WebSection] = ()
     chart_cache: ChartCache = field(default_factory=ChartCache)
+    form_tokens: FormTokens = field(default_factory=FormTokens)
 
     @cached_property
     def live_updates(self) -> LiveUpdates:

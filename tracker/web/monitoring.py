@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from tracker.monitoring import CheckVerdict, QueueDepth, WorkerActivity
-from tracker.record.catalog import Campaign
+from tracker.record.catalog import Batch, Campaign
 from tracker.record.due import DueKind
+from tracker.status import Step
 
 
 class NotifyWorkers(Protocol):
@@ -54,6 +55,8 @@ class Monitoring:
             raises any error of the broker's client.
         read_worker_activity: returns the workers and their recent failures.
         notify_workers: enqueues the task that applies stored reports.
+        requeue_batch: enqueues the task of a step on a batch; raises any error of the broker's
+            client.
         explain_checks: returns the verdict of every check on a message, with the values that the
             check read, as plain types; raises `NotFound`.
         commands: the shell commands that help.
@@ -64,5 +67,6 @@ class Monitoring:
     read_sweep_age: Callable[[], float | None] | None = None
     read_worker_activity: Callable[[], WorkerActivity] | None = None
     notify_workers: NotifyWorkers | None = None
+    requeue_batch: Callable[[Batch, Step], None] | None = None
     explain_checks: Callable[[Campaign, int], Sequence[CheckVerdict]] | None = None
     commands: HelpfulCommands | None = None

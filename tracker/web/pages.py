@@ -17,6 +17,7 @@ from tracker.output.report_lines import (
 )
 from tracker.queries.timeline import read_timeline
 from tracker.status import Category, Engagement, Reason, Status
+from tracker.web.actions.campaigns import list_offered
 from tracker.web.api_reference import format_type_as_html, list_fields, list_models, list_requests
 from tracker.web.charts import make_live_charts
 from tracker.web.context import Context
@@ -64,6 +65,7 @@ def show_campaign(campaign_id: int, context: Context) -> HTMLResponse:
         categories=list(Category),
         throughput=recent_throughput(context.live.progress_history(campaign_id)),
         queues=queue_depths(snapshot),
+        actions=list_offered(report.state),
     )
 
 

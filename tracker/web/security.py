@@ -71,8 +71,8 @@ async def require_viewer(request: Request, context: Context) -> None:
         )
 
 
-async def require_reporter(request: Request, context: Context) -> None:
-    """Refuse a reporter without the bearer token with 401, also when no token is configured.
+async def require_bearer(request: Request, context: Context) -> None:
+    """Refuse a request without the bearer token with 401, also when no token is configured.
 
     Passwords don't count: a browser would send them with the request of any page.
     """
@@ -80,12 +80,17 @@ async def require_reporter(request: Request, context: Context) -> None:
     if token is None:
         raise HTTPException(
             401,
-            "reports need a token; set SENDTRACE_TOKEN for sendtrace serve",
+            "this request needs a token; set SENDTRACE_TOKEN for sendtrace serve",
             {"WWW-Authenticate": "Bearer"},
         )
     if not is_valid_token(token, _read_bearer_token(request)):
         _log_refusal(request)
         raise HTTPException(401, "missing or wrong bearer token", {"WWW-Authenticate": "Bearer"})
+
+
+def read_user(request: Request) -> str:
+    """Return the name that a browser sends with its password; empty without one."""
+    return _read_login(request)[0]
 
 
 def _log_refusal(request: Request) -> None:
@@ -105,13 +110,20 @@ def _client_address(scope: Scope) -> str:
 
 
 def _read_token(request: Request) -> str:
+    scheme, _ = _parse_authorization(request)
+    return _read_login(request)[1] if scheme == "basic" else _read_bearer_token(request)
+
+
+def _read_login(request: Request) -> tuple[str, str]:
+    """Return user and password of Basic authentication; empty texts without it."""
     scheme, value = _parse_authorization(request)
     if scheme != "basic":
-        return _read_bearer_token(request)
+        return "", ""
     try:
-        return base64.b64decode(value, validate=True).decode().partition(":")[2]
+        user, _, password = base64.b64decode(value, validate=True).decode().partition(":")
     except (binascii.Error, UnicodeDecodeError):
-        return ""
+        return "", ""
+    return user, password
 
 
 def _read_bearer_token(request: Request) -> str:
