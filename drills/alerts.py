@@ -60,11 +60,13 @@ class AlertWatch:
         self._stop_requested.set()
         self._thread.join()
 
+    def remember_raised(self) -> None:
+        """Remember the alerts that are raised before the harm begins."""
+        self._before = set(self._read_states())
+
     def mark_harm(self) -> None:
-        """Note that the harm is done now."""
-        raised = self._read_states()
+        """Note that the harm is done now; it may have taken seconds."""
         with self._lock:
-            self._before = set(raised)
             self._harmed_at = time.monotonic()
 
     def is_firing(self, name: str) -> bool:

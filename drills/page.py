@@ -24,7 +24,7 @@ it. The [runbook](runbook.md) says what to do in each case.
 - The alerts are evaluated by a Prometheus that reads the stack. Their times count from the harm.
   Where a person must end the incident, the repair waits until the alert fires, two minutes at most.
   An alert that was only pending needs longer than that: [`alerts.yml`](alerts.yml) says how long.
-- *Healthy again* counts from the repair, or from the harm where the stack recovers alone:
+- *Healthy again* counts from the end of the harm, or from the harm where a stack recovers alone:
   `/health` is ok, and a worker of each queue answers.
 - The campaign is as predicted if each of its messages ended as the seed of the scenario says.
 """
@@ -47,7 +47,7 @@ def _page_lines(result: DrillsFile) -> Iterator[str]:
     yield (
         f"Played on {result.made_at[:10]} with sendtrace {escape_markdown(result.sendtrace)}, in"
         f" {result.seconds / 60:.0f} minutes ({escape_markdown(machine)}). "
-        f"{pluralize(found, 'drill')} of {len(result.drills)} had a finding."
+        f"{found} of {len(result.drills)} drills found a fault."
     )
     yield ""
     yield f"| {' | '.join(COLUMNS)} |"
@@ -100,7 +100,7 @@ def _describe_alert(alert: AlertHistory) -> str:
     if alert.firing_after is not None:
         text = f"{name} fires after {alert.firing_after:.0f} s"
     end = alert.ended_after
-    return f"{text}, {'not ended' if end is None else f'ended after {end:.0f} s'}"
+    return f"{text}, {'still raised at the end' if end is None else f'ended after {end:.0f} s'}"
 
 
 def _describe_recovery(drill: DrillResult) -> str:
@@ -108,7 +108,7 @@ def _describe_recovery(drill: DrillResult) -> str:
         return "**no**"
     if drill.harm_seconds is None:
         return f"{drill.healthy_after:.1f} s after the harm"
-    return f"{drill.healthy_after:.1f} s after the repair"
+    return f"{drill.healthy_after:.1f} s after the end"
 
 
 def _describe_campaign(campaign: CampaignOutcome | None) -> str:

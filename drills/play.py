@@ -57,6 +57,8 @@ def play(incident: DrillIncident, stack: DrillStack, folder: Path, pace: Pace) -
         campaign = start_campaign(stack, folder, seconds=pace.arrivals, gateway=incident.gateway)
         scene = Scene(stack, campaign)
         baseline = Baseline(stack)
+        if alerts is not None:
+            alerts.remember_raised()
         incident.harm(scene)
         harmed_at = time.monotonic()
         if alerts is not None:

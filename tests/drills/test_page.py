@@ -68,5 +68,5 @@ def test_the_page_says_how_far_an_alert_came() -> None:
         [row] = [line for line in page.splitlines() if line.startswith("| broker hung")]
         return row.split(" | ")[3]
 
-    assert describe(2, None, None) == "DiskLow pending after 2 s, not ended"
+    assert describe(2, None, None) == "DiskLow pending after 2 s, still raised at the end"
     assert describe(2, 64, 80) == "DiskLow fires after 64 s, ended after 80 s"
