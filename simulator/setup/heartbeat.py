@@ -1,4 +1,4 @@
-"""The heartbeat of a run: its driver says every few seconds that it is alive."""
+"""The heartbeat of a run: its driver says every few seconds that it is alive, and may go on."""
 
 import threading
 from collections.abc import Iterator
@@ -6,7 +6,9 @@ from contextlib import contextmanager
 
 from simulator.background import run_in_background
 from simulator.retry import DRIVER_TRANSIENT_ERRORS
+from tracker.errors import SchemaMismatch, SendtraceError
 from tracker.record.registration import RunSuperseded, record_heartbeat
+from tracker.store.applied_migrations import SchemaWatch
 from tracker.store.database import Database
 
 HEARTBEAT_INTERVAL_SECONDS = 3.0
@@ -23,24 +25,35 @@ class Heartbeat:
     def __init__(self, database: Database, run_id: int, resumes: int) -> None:
         self._database = database
         self._run_id, self._resumes = run_id, resumes
-        self._is_superseded = False
+        self._end: SendtraceError | None = None
 
     def beat_until(self, stop: threading.Event) -> None:
-        """Record heartbeats until the event is set, or another driver has resumed the run."""
-        while not self._is_superseded:
+        """Record heartbeats until the event is set, or the driver may not go on."""
+        watch = None
+        while self._end is None:
             try:
+                watch = watch or SchemaWatch(self._database)
                 with self._database.write() as connection:
+                    watch.check(connection)
                     is_own = record_heartbeat(connection, self._run_id, self._resumes)
-                self._is_superseded = not is_own
+                if not is_own:
+                    self._end = RunSuperseded()
+            except SchemaMismatch as error:
+                self._end = error
             except DRIVER_TRANSIENT_ERRORS:
                 pass  # the next heartbeat makes the run running again
             if stop.wait(HEARTBEAT_INTERVAL_SECONDS):
                 return
 
     def require_ownership(self) -> None:
-        """Raise RunSuperseded if a heartbeat has found that another driver resumed the run."""
-        if self._is_superseded:
-            raise RunSuperseded
+        """Raise what a heartbeat has found to end this driver.
+
+        Raises:
+            RunSuperseded: another driver has resumed the run.
+            SchemaMismatch: an incompatible migration was applied.
+        """
+        if self._end is not None:
+            raise self._end
 
 
 @contextmanager

@@ -105,7 +105,7 @@ def test_a_worker_goes_on_after_a_compatible_migration_and_stops_after_another(
     start_worker(shell, "new", (*version, "worker"))
     assert driver.wait() == 0, driver.stderr_text
     assert old.stderr_text.count(STOPPED) == 1
-    assert "tracker tables are at 9999); start workers of that version" in old.stderr_text
+    assert "tracker tables are at 9999); use that version" in old.stderr_text
     assert "Traceback" not in old.stderr_text
     assert old.process.poll() is None, "a supervisor would restart it in vain"
     again = shell.run(*WORKER, "--hostname=again@here", program=this_worker)

@@ -52,5 +52,5 @@ class SchemaWatch:
         for layer, revision in sorted(read_incompatible(connection) - self._known):
             raise DatabaseTooNew(
                 f"the database {self._url} was upgraded by a newer version of sendtrace (its"
-                f" {layer} tables are at {revision}); start workers of that version"
+                f" {layer} tables are at {revision}); use that version"
             )

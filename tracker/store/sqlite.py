@@ -164,11 +164,8 @@ def create_sqlite_engine(url: sa.URL, must_exist: bool) -> Engine:
         )
         if is_read_only:
             return
-        # Before the journal mode, which writes the first page. In a file with pages it would change
-        # nothing, and wait for its writer.
-        if connection.execute("PRAGMA page_count").fetchone() == (0,):
-            connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
-        _enable_write_ahead_log(connection)
+        if not must_exist:  # a command leaves the journal mode of a copy alone
+            _prepare_file(connection)
         for pragma in CONNECTION_PRAGMAS:
             connection.execute(f"PRAGMA {pragma}")
 
@@ -206,6 +203,14 @@ def _read_only_url(file: Path) -> sa.URL:
         database=f"file:{quote(str(file.absolute()))}",
         query={**options, "uri": "true"},
     )
+
+
+def _prepare_file(connection: sqlite3.Connection) -> None:
+    # Before the journal mode, which writes the first page. In a file with pages it would change
+    # nothing, and wait for its writer.
+    if connection.execute("PRAGMA page_count").fetchone() == (0,):
+        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+    _enable_write_ahead_log(connection)
 
 
 def _enable_write_ahead_log(connection: sqlite3.Connection) -> None:

@@ -86,7 +86,7 @@ def test_workers_go_on_with_compatible_migrations_and_no_others(
         watch.check(connection)
     assert str(stopped.value).endswith(
         " was upgraded by a newer version of sendtrace (its tracker tables are at 9999);"
-        " start workers of that version"
+        " use that version"
     )
     with pytest.raises(DatabaseTooNew, match="made by a newer version"):
         prepare_schema(database, TRACKER_MIGRATIONS, accepts_compatible=True)
