@@ -61,6 +61,7 @@ COMMANDS = {
     "prune": CommandEntry(
         "simulator.cli.prune:prune", "Delete runs with their campaigns, customers and messages."
     ),
+    "erase": CommandEntry("simulator.cli.prune:erase", "Erase the contact data of a customer."),
     "compare": CommandEntry("simulator.cli.runs:compare", "Compare two runs figure by figure."),
     "audience": CommandEntry("simulator.cli.audience:app", "Inspect files of customers."),
     "suppressions": CommandEntry(

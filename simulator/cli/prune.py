@@ -1,4 +1,4 @@
-"""The command `sendtrace prune`."""
+"""The commands `sendtrace prune` and `sendtrace erase`."""
 
 import json
 import sys
@@ -86,6 +86,39 @@ def prune(
             print("Deleted. PostgreSQL uses the space again; the disk doesn't get it back.")
         else:
             print(f"Deleted; the disk got {format_bytes(released)} of the database back.")
+
+
+@exit_on_error
+def erase(
+    customer: Annotated[str, typer.Option(metavar="ID", help="The customer's id.")],
+    organization: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Name of the organization. Default: the only one."),
+    ] = None,
+    database: DatabaseOption = None,
+) -> None:
+    """Erase the contact data of a customer.
+
+    Addresses, mobile numbers and other data of the customer are removed from the database, from
+    rejected rows, results and logs, in all runs. The customer's id, messages and all counts stay.
+    Suppression lists keep a hash of each address, with a key in SENDTRACE_HOME: keep the file
+    erasure.key. So the address stays suppressed in later runs. Erase while nothing runs.
+
+    Exit codes: 0 erased · 2 no such customer, or a run is running.
+
+    Examples: sendtrace erase --customer c4711 ·
+    sendtrace erase --customer c4711 --organization "Acme Retail"
+    """
+    from simulator.retention.erase import erase_customer
+    from simulator.schema import check_all_tables
+
+    settings = load_settings(database_url=database)
+    with open_database(database, check_all_tables) as record:
+        erasure = erase_customer(record, settings, customer, organization)
+    print(
+        f"erased in {pluralize(erasure.audiences, 'audience')},"
+        f" {pluralize(erasure.rows, 'other row')} and {pluralize(erasure.files, 'file')}"
+    )
 
 
 def _parse_selection(

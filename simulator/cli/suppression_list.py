@@ -83,13 +83,15 @@ def select(
     region: str | None = None,
 ) -> "Selection":
     """Return the selection of entries that the options of a command make."""
+    from simulator.suppressions.erasure_key import KEY_FILE, load_key
     from tracker.record.suppressions.entries import Selection
 
+    recipients = parse_recipients(addresses, channel, region) if addresses else None
+    home = load_settings().home
+    if recipients is not None and (home / KEY_FILE).exists():
+        recipients += map(load_key(home), [*recipients])  # those of erased customers
     return Selection(
-        organization=organization,
-        channel=channel,
-        reason=reason,
-        recipients=parse_recipients(addresses, channel, region) if addresses else None,
+        organization=organization, channel=channel, reason=reason, recipients=recipients
     )
 
 

@@ -33,7 +33,7 @@ class RunFiles:
         return sum(file.stat().st_size for file in files if file.is_file())
 
     def delete(self) -> None:
-        """Delete them; those that are gone are no error."""
+        """Delete them; missing ones are skipped."""
         if self.folder is not None:
             with suppress(FileNotFoundError):
                 shutil.rmtree(self.folder)

@@ -172,6 +172,32 @@ def record_census(connection: Connection, audience_id: int, imported: ImportedAu
     )
 
 
+def replace_keys(
+    connection: Connection, audience_id: int, hashes: Mapping[Channel, tuple[int, int]]
+) -> None:
+    """Replace the hash of an address by another one in a recorded census, if there is one.
+
+    Args:
+        hashes: the old hash and the new one, by channel.
+    """
+    query = sa.select(audience_census.c.content).where(audience_census.c.audience_id == audience_id)
+    content = connection.scalar(query)
+    if content is None:
+        return
+    with np.load(io.BytesIO(content), allow_pickle=False) as loaded:
+        arrays = dict(loaded)
+    for channel, (old, new) in hashes.items():
+        keys = arrays[_KEY_PREFIX + channel]
+        arrays[_KEY_PREFIX + channel] = np.where(keys == old, np.uint64(new), keys)
+    replaced = io.BytesIO()
+    np.savez_compressed(replaced, allow_pickle=False, **arrays)
+    connection.execute(
+        sa.update(audience_census)
+        .where(audience_census.c.audience_id == audience_id)
+        .values(content=replaced.getvalue())
+    )
+
+
 def load_census(connection: Connection, audience_id: int) -> ImportedAudience:
     """Return an imported audience as it was at its import."""
     query = sa.select(audience_census.c.content).where(audience_census.c.audience_id == audience_id)

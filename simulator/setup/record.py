@@ -57,7 +57,7 @@ def record_run(
             recorder.record_customers(campaign)
         recorder.record_shared_addresses()
         campaigns = tuple(recorder.record_campaign(campaign) for campaign in scenario.campaigns)
-        begin_with_kept_lists(database, run_id, campaigns, scenario.clock.start_instant)
+        begin_with_kept_lists(database, run_id, campaigns, scenario.clock.start_instant, home)
     return Run(
         id=run_id,
         scenario=scenario,

@@ -17,7 +17,8 @@ from simulator.suppressions.recipients import (
 )
 from tracker.clock import Instant, SystemClock
 from tracker.csv_cells import unescape_cell
-from tracker.record.suppressions.entries import Suppression, add_entries
+from tracker.record.retention.erased import ERASED_PREFIX
+from tracker.record.suppressions.entries import Recipient, Suppression, add_entries
 from tracker.settings import load_settings
 from tracker.status import Channel, SuppressionReason
 from tracker.store.database import Database
@@ -167,7 +168,10 @@ def _parse_exported_row(row: ListedRow, now: Instant, zone: tzinfo) -> Suppressi
         raise UnusableEntry(AddressProblem.WRONG_VALUE, str(error)) from None
     if count == 0:
         raise UnusableEntry(AddressProblem.WRONG_VALUE, "count: got 0; expected 1 or more")
-    recipient = parse_recipient(cells["address"], channel)
+    if cells["address"].startswith(ERASED_PREFIX):
+        recipient = Recipient(channel, cells["address"])
+    else:
+        recipient = parse_recipient(cells["address"], channel)
     check_reason(reason, channel)
     source = unescape_cell(cells["source"])[:MAX_SOURCE_CHARACTERS] or "import"
     return Suppression(recipient, reason, count, source, since, expires_at)

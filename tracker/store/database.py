@@ -142,6 +142,13 @@ class Database:
         """
         return self._backend.release_space(self.engine)
 
+    def rewrite(self) -> None:
+        """Rewrite a SQLite file, whose free space has copies of what was overwritten.
+
+        That needs as much free disk again, and blocks writers. On PostgreSQL, VACUUM does it later.
+        """
+        self._backend.rewrite(self.engine)
+
     def measure_tables(self, connection: Connection) -> dict[str, int]:
         """Return the bytes of each table with its indexes."""
         return self._backend.measure_tables(connection)

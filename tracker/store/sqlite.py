@@ -20,7 +20,7 @@ from tracker.errors import UsageError
 from tracker.store.additions import Row, build_addition
 from tracker.store.columns import ColumnValues, as_list, column_type
 from tracker.store.database_clock import SQLITE_TRANSACTION_START
-from tracker.store.sqlite_vacuum import measure_pages, release_free_pages
+from tracker.store.sqlite_vacuum import measure_pages, release_free_pages, rewrite_file
 from tracker.text import join_with_or
 
 BUSY_TIMEOUT_SECONDS = 60
@@ -85,6 +85,10 @@ class SqliteBackend:
     def release_space(self, engine: Engine) -> Iterator[int]:
         """Cut free pages off the file, in steps; see `tracker.store.sqlite_vacuum`."""
         return release_free_pages(engine)
+
+    def rewrite(self, engine: Engine) -> None:
+        """Rewrite the whole file; see `tracker.store.sqlite_vacuum`."""
+        rewrite_file(engine)
 
     def measure_tables(self, connection: Connection) -> dict[str, int]:
         """Return the bytes of the pages of each table and its indexes."""

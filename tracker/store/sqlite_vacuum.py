@@ -46,6 +46,19 @@ def release_free_pages(engine: Engine) -> Iterator[int]:
         connection.close()
 
 
+def rewrite_file(engine: Engine) -> None:
+    """Rewrite a file without free space, and empty its log."""
+    connection = engine.raw_connection()
+    try:
+        cursor = connection.cursor()
+        for statement in ("auto_vacuum = INCREMENTAL", "wal_checkpoint(TRUNCATE)"):
+            cursor.execute(f"PRAGMA {statement}").fetchall()
+        cursor.execute("VACUUM")
+        cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    finally:
+        connection.close()
+
+
 def measure_pages(connection: Connection) -> dict[str, int]:
     """Return the bytes of each table with its indexes.
 

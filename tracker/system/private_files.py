@@ -16,7 +16,9 @@ PRIVATE_UMASK = 0o077
 OTHERS = stat.S_IRWXG | stat.S_IRWXO
 """The permissions of all users but the owner."""
 
-STATE_PATTERNS = ("sendtrace.db*", "beat*", "broker*", "flower*", "logs", "runs", "up.json")
+STATE_PATTERNS = (
+    "sendtrace.db*", "beat*", "broker*", "erasure.key", "flower*", "logs", "runs", "up.json"
+)  # fmt: skip
 """Names of what sendtrace writes in a state folder, which may hold files of others too."""
 
 _user_umask: int | None = None

@@ -22,7 +22,7 @@ BATCH_ROWS = 10_000
 """Rows that one transaction deletes: about as many as a step of a campaign writes."""
 
 OWNER_COLUMNS = ("campaign_id", "audience_id", "organization_id", "run_id")
-"""Columns that say to whom a row belongs; the first one that a table has decides."""
+"""Columns that name the owner of a row; the first one that a table has decides."""
 
 KEPT_TABLES = (prunes, actions)
 """Tables with such a column whose rows outlive their run."""
