@@ -15,6 +15,10 @@ PING_TIMEOUT_SECONDS = 5.0
 """Seconds that a worker has to answer. It takes milliseconds: the main process answers, whatever
 the processes of its pool do."""
 
+BROKER_OPTIONS = {"socket_timeout": PING_TIMEOUT_SECONDS}
+"""Options of the broker's connection. A broker that hangs must not hold up for longer the thread
+that also restarts children."""
+
 MAX_UNANSWERED_PINGS = 5
 """Pings in a row without an answer after which a worker hangs: after more than a minute.
 
@@ -26,6 +30,7 @@ class HungWorkers:
     """A check for hung workers.
 
     Args:
+        app: an app for this check only: it gets other options of the broker.
         children: the names of the workers' child processes, by their Celery names.
         log: called with a line for each worker that is killed.
     """
@@ -38,6 +43,7 @@ class HungWorkers:
         log: Callable[[str], None],
     ) -> None:
         self._supervisor, self._app, self._children, self._log = supervisor, app, children, log
+        app.conf.broker_transport_options = app.conf.broker_transport_options | BROKER_OPTIONS
         self._unanswered_pings: dict[int, int] = {}
         """By process id. A worker that still starts isn't in it: it has never answered."""
 

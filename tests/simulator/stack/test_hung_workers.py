@@ -2,6 +2,7 @@
 
 import signal
 import socket
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
@@ -101,6 +102,16 @@ def test_a_worker_that_does_not_answer_is_restarted(workers: Workers) -> None:
     assert not pool_process.is_running()
     assert f"exit_code=-{signal.SIGKILL.value}" in workers.events[1]
     assert "child restarted: name=worker" in workers.events
+
+
+def test_a_broker_that_is_down_does_not_hold_up_the_supervisor(tmp_path: Path) -> None:
+    """The thread that pings the workers also restarts the broker."""
+    with make_celery_app("test", f"redis+socket://{tmp_path}/none.sock") as app:
+        hung = HungWorkers(Supervisor([], print), app, {"worker@here": "worker"}, print)
+        pinging = threading.Thread(target=hung.kill_hung_workers, daemon=True)
+        pinging.start()
+        pinging.join(LONG)
+        assert not pinging.is_alive()
 
 
 def test_no_worker_is_hung_while_the_broker_is_away(
