@@ -15,9 +15,9 @@ from benchmarks.results import Measure
 from benchmarks.viewers import find_slowest_page
 from simulator.cli.simulate import DEFAULT_BATCH_SIZE
 from simulator.pages.result_page import render_result_page
+from simulator.results.anomalies import GatewayAnomalies
 from simulator.results.measure import measure_run
 from simulator.results.observations import RunConditions, RunObservations, RunState
-from simulator.results.prediction_check import GatewayAnomalies
 from simulator.results.result import judge_run
 from simulator.run import environment
 from simulator.schema import analyze_all_tables

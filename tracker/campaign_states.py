@@ -11,6 +11,7 @@ class CampaignState(DescribedSlug):
     SCHEDULED = "scheduled", "Recorded; no message is queued yet."
     RUNNING = "running", "The driver of its run queues messages or waits for their outcomes."
     PAUSED = "paused", "A person paused it: no message is queued, checked or submitted meanwhile."
+    CANCELLED = "cancelled", "A person cancelled it: what the gateway didn't have is Not Sent."
     FINISHED = "finished", "Its run came to its end: every message is queued, and none is awaited."
     INTERRUPTED = "interrupted", "A person or a signal ended its run early."
     ABORTED = (

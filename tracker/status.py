@@ -320,6 +320,12 @@ class Reason(Code):
         "An earlier customer of the audience has the same address; only that one may get the"
         " message.",
     )
+    CANCELLED = (
+        27,
+        _SUPPRESSED,
+        None,
+        "The campaign was cancelled before the gateway had the message.",
+    )
 
     @property
     def title(self) -> str:

@@ -9,7 +9,7 @@ from datetime import timedelta
 from celery.exceptions import Retry
 
 from tracker.output.logs import LogFields
-from tracker.queries.next_step import PAUSED_STEPS, NextStep, next_step
+from tracker.queries.next_step import NextStep, is_held, next_step
 from tracker.record.catalog import Batch
 from tracker.record.journal import Author
 from tracker.record.monitoring.counters import CounterName, record_counters
@@ -59,8 +59,8 @@ class StepTask(RetryingTask):
 def run_step(task: StepTask, step: Step, work: StepFunction, arguments: StepArguments) -> None:
     """Run a step on a batch; then enqueue its next step, unless the task's chain goes on.
 
-    The step is left out while its campaign is paused, unless it concerns what is in the gateway. A
-    pause that begins later doesn't end the step.
+    The step is left out if its campaign is paused or cancelled, see `is_held`. A pause that begins
+    later doesn't end the step.
     """
     counters = resources().counters
     waited = read_wait_seconds(task.request)
@@ -76,8 +76,9 @@ def run_step(task: StepTask, step: Step, work: StepFunction, arguments: StepArgu
         unavailable_since=arguments.unavailable_since,
         counters=counters,
     )
-    is_held = batch.campaign.paused_at is not None and step in PAUSED_STEPS
-    following = None if is_held else _work(task, step, work, arguments, context)
+    following = (
+        None if is_held(batch.campaign, step) else _work(task, step, work, arguments, context)
+    )
     if task.request.chain or arguments.is_one_off:
         return
     following = following or next_step(context.database, batch, completed=step)

@@ -1,4 +1,4 @@
-"""Actions on campaigns: `sendtrace pause`, and `sendtrace resume` with a campaign's name."""
+"""Actions on campaigns: `sendtrace pause` and `cancel`, and `resume` with a campaign's name."""
 
 import getpass
 import json
@@ -21,6 +21,8 @@ from tracker.text import escape_control_characters
 
 if TYPE_CHECKING:
     from tracker.record.actions.log import Action
+    from tracker.record.catalog import Campaign
+    from tracker.store.database import Database
 
 CampaignName = Annotated[str, typer.Argument(metavar="CAMPAIGN", help="Name of the campaign.")]
 ReasonOption = Annotated[
@@ -51,6 +53,38 @@ def pause(
     from tracker.record.actions.campaigns import pause_campaign
 
     act_on_campaign(pause_campaign, campaign, run, reason, json_file, database)
+
+
+@exit_on_error
+def cancel(
+    campaign: CampaignName,
+    run: RunOption = None,
+    reason: ReasonOption = "",
+    json_file: ActionFileOption = None,
+    database: DatabaseOption = None,
+) -> None:
+    """Cancel a campaign: what the gateway doesn't have yet is Not Sent, for the reason cancelled.
+
+    That concerns scheduled, queued and about-to-be-sent messages. Soft bounces aren't submitted
+    again. What is in the gateway goes on: receipts and engagement are recorded. It can't be undone.
+    The action log has the user of the operating system as the actor.
+
+    Exit codes: 0 cancelled · 2 no such campaign, one that is cancelled already, or whose run has
+    ended.
+
+    Examples: sendtrace cancel diwali-email · sendtrace cancel diwali-email --reason "recall"
+    """
+    act_on_campaign(_cancel, campaign, run, reason, json_file, database)
+
+
+def _cancel(record: "Database", campaign: "Campaign", *, actor: str, reason: str) -> "Action":
+    from tracker.record.actions.campaigns import cancel_campaign
+    from tracker.record.actions.cancellation import cancel_recorded_messages
+    from tracker.record.journal import Author
+
+    action = cancel_campaign(record, campaign, actor=actor, reason=reason)
+    cancel_recorded_messages(record, campaign, Author(worker=actor))
+    return action
 
 
 def act_on_campaign(

@@ -36,6 +36,7 @@ COMMANDS = {
         "simulator.cli.resume:judge", "Give the result of a run from the record."
     ),
     "pause": CommandEntry("simulator.cli.actions:pause", "Pause a campaign."),
+    "cancel": CommandEntry("simulator.cli.actions:cancel", "Cancel a campaign."),
     "resume": CommandEntry(
         "simulator.cli.resume:resume",
         "Resume a paused campaign, or a run that was interrupted, aborted or abandoned.",

@@ -79,8 +79,12 @@ class CustomerChunk:
         return np.asarray(opted_out & (statuses == Status.DELIVERED))
 
     def find_rule_blocked(self, campaign: PlannedCampaign) -> NDArray[np.bool_]:
-        """Return the customers whose message a rule of another package blocked."""
-        return self.facts.find_rule_blocked(campaign.name, self.first, self.count)
+        """Return the customers whose message a rule of another package, or a person, stopped."""
+        return self.facts.find_unmodelled(campaign.name, self.first, self.count)
+
+    def find_cut_off(self, campaign: PlannedCampaign) -> NDArray[np.bool_]:
+        """Return the customers whose message lost its further attempts, as it was cancelled."""
+        return self.facts.find_cut_off(campaign.name, self.first, self.count)
 
     def find_failing(self, campaign: PlannedCampaign) -> NDArray[np.bool_]:
         """Return the customers whose message a gateway that sends text can't make."""

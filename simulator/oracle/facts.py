@@ -13,6 +13,7 @@ from simulator.scenario.plan import PlannedCampaign
 from simulator.setup.census import ImportedAudience
 from simulator.setup.run import RunCampaign
 from tracker.clock import to_datetime, to_microseconds
+from tracker.queries.cancellations import CancelledMessages, read_cancelled_messages
 from tracker.queries.durations.judging_times import (
     JudgedBatches,
     read_dispatch_times,
@@ -33,6 +34,15 @@ def _spread(
     for begin, size, value in zip(batches.first, batches.size, values, strict=True):
         spread[max(0, begin - first) : max(0, begin + size - first)] = value
     return spread
+
+
+def _mark(numbers: Sequence[NDArray[np.int64]], first: int, count: int) -> NDArray[np.bool_]:
+    """Return which messages from `first` on are among ascending numbers."""
+    marked = np.zeros(count, np.bool_)
+    for part in numbers:
+        begin, end = np.searchsorted(part, [first, first + count])
+        marked[part[begin:end] - first] = True
+    return marked
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,12 +100,14 @@ class RecordedFacts:
     Attributes:
         rule_blocks: by campaign and by rule of another package, the ascending numbers of the
             messages that the rule blocked.
+        cancelled: by campaign, the messages that its cancellation ended.
         limit_times: by campaign, where a run is longer than the message limit's period.
         judged_batches: by campaign, where coupons of an audience file may expire during a run.
         zone: the time zone whose days decide when coupons expire.
     """
 
     rule_blocks: Mapping[str, Mapping[str, NDArray[np.int64]]] = field(default_factory=dict)
+    cancelled: Mapping[str, CancelledMessages] = field(default_factory=dict)
     limit_times: Mapping[str, LimitTimes] = field(default_factory=dict)
     judged_batches: Mapping[str, JudgedBatches] = field(default_factory=dict)
     zone: tzinfo = UTC
@@ -104,13 +116,24 @@ class RecordedFacts:
         """Return how many messages of a campaign each rule of another package blocked."""
         return {name: len(numbers) for name, numbers in self.rule_blocks.get(campaign, {}).items()}
 
-    def find_rule_blocked(self, campaign: str, first: int, count: int) -> NDArray[np.bool_]:
-        """Return which messages from `first` on a rule of another package blocked."""
-        blocked = np.zeros(count, np.bool_)
-        for numbers in self.rule_blocks.get(campaign, {}).values():
-            begin, end = np.searchsorted(numbers, [first, first + count])
-            blocked[numbers[begin:end] - first] = True
-        return blocked
+    def find_unmodelled(self, campaign: str, first: int, count: int) -> NDArray[np.bool_]:
+        """Return which messages from `first` on no plan could foresee.
+
+        A rule of another package blocked them, or they were cancelled.
+        """
+        blocks = [*self.rule_blocks.get(campaign, {}).values()]
+        if campaign in self.cancelled:
+            blocks.append(self.cancelled[campaign].not_sent)
+        return _mark(blocks, first, count)
+
+    def find_cut_off(self, campaign: str, first: int, count: int) -> NDArray[np.bool_]:
+        """Return which messages from `first` on lost their further attempts by a cancellation."""
+        cancelled = self.cancelled.get(campaign)
+        return _mark([] if cancelled is None else [cancelled.cut_off], first, count)
+
+    def count_cancelled(self, campaign: str) -> int:
+        """Return how many messages of a campaign were cancelled."""
+        return len(self.cancelled[campaign].not_sent) if campaign in self.cancelled else 0
 
     def find_expired(
         self, campaign: PlannedCampaign, imported: ImportedAudience | None, first: int, count: int
@@ -175,6 +198,12 @@ def read_recorded_facts(
         rule_blocks={
             campaign: {name: numbers for name, numbers in rules.items() if name not in shipped}
             for campaign, rules in blocks.items()
+        },
+        cancelled={
+            run_campaign.campaign.name: read_cancelled_messages(
+                connection, run_campaign.campaign.id
+            )
+            for run_campaign in campaigns
         },
         limit_times=_read_limit_times(connection, campaigns),
         judged_batches={

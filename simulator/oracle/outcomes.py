@@ -19,8 +19,8 @@ class PredictedOutcomes:
         possible_reasons: bits (1 << reason) of reasons that may block the message instead,
             depending on which concurrent campaign comes first.
         uncertain: whether nothing is known of the message.
-        by_rule: whether a rule of another package blocked the message, according to the record; its
-            end isn't predicted.
+        by_rule: whether a rule of another package blocked the message, or a person cancelled it,
+            according to the record; its end isn't predicted.
         duplicates: receipts that arrive twice, if the message is sent.
         stale: receipts of an earlier attempt that arrive again, if the message is sent.
         lost: whether the message stays in the gateway without a receipt, if it is sent.

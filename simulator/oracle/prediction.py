@@ -141,6 +141,7 @@ class AudiencePrediction:
         else:
             outcomes = self.predict_outcomes(campaign)
             uncertain = outcomes.uncertain | (outcomes.possible_reasons != 0)
+        uncertain = uncertain | self.customers.find_cut_off(campaign)
         sent, statuses = outcomes.sent, outcomes.statuses
         was_delivered = (statuses == Status.DELIVERED) | (sent & outcomes.late_bounce)
         return MessageEffects.from_flags(

@@ -63,14 +63,21 @@ class ExpectationResult(ConditionResult):
 
 
 def judge_expectations(
-    connection: Connection, run: Run, checks: Sequence[PredictionCheck], *, is_partial: bool
+    connection: Connection,
+    run: Run,
+    checks: Sequence[PredictionCheck],
+    *,
+    unjudged_reason: str | None,
 ) -> tuple[ExpectationResult, ...]:
-    """Compare a run with the expectations of its scenario; those of a partial run aren't judged."""
+    """Compare a run with the expectations of its scenario.
+
+    Args:
+        unjudged_reason: why they can't be judged; None if they can.
+    """
     blocked = {
         run_campaign.plan.name: check.not_predicted
         for run_campaign, check in zip(run.campaigns, checks, strict=True)
     }
-    unjudged_reason = PARTIAL_CAUSE if is_partial else None
     results = [
         *_judge_rules(run, blocked, unjudged_reason),
         *_judge_files(connection, run, unjudged_reason),

@@ -21,7 +21,9 @@ def _select_unsettled_acknowledged(ids: Sequence[int]) -> sa.Select[Any]:
     is_unsettled = sa.or_(
         messages.c.status.in_(IN_PROGRESS_STATUSES),
         sa.and_(
-            messages.c.status == Status.SOFT_BOUNCED, messages.c.attempt < campaigns.c.attempts
+            messages.c.status == Status.SOFT_BOUNCED,
+            messages.c.attempt < campaigns.c.attempts,
+            campaigns.c.cancelled_at.is_(None),
         ),
     )
     present = sa.func.count(messages.c.number)

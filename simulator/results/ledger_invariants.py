@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from simulator.schema import GATEWAY_OUTCOMES, acceptances
 from simulator.world.behaviour import SIMULATED_GATEWAY_KIND
 from tracker.audit.invariants import QueryInvariant
+from tracker.record.actions.submissions import may_be_in_gateway
 from tracker.record.predicates import is_same_message
 from tracker.status import Status
 from tracker.store.schema.catalog import campaigns, gateways
@@ -41,13 +42,24 @@ def _select_unrecorded_acceptances(ids: Sequence[int]) -> sa.Select[Any]:
 
 
 def _is_awaiting_attempt() -> sa.ColumnElement[bool]:
-    """Return the condition that a message awaits the attempt of an acceptance."""
-    attempts = (
-        sa.select(campaigns.c.attempts)
+    """Return the condition that a message awaits the attempt of an acceptance.
+
+    Of a cancelled campaign, it does so only if the submission is noted.
+    """
+    attempts, cancelled_at = (
+        sa.select(column)
         .where(campaigns.c.id == acceptances.c.campaign_id)
         .correlate(acceptances)
         .scalar_subquery()
+        for column in (campaigns.c.attempts, campaigns.c.cancelled_at)
     )
+    return sa.and_(
+        sa.or_(cancelled_at.is_(None), may_be_in_gateway()), _is_before_attempt(attempts)
+    )
+
+
+def _is_before_attempt(attempts: sa.ScalarSelect[int]) -> sa.ColumnElement[bool]:
+    """Return the condition that a message is in the state before the attempt of an acceptance."""
     return sa.or_(
         sa.and_(messages.c.status == Status.ABOUT_TO_BE_SENT, acceptances.c.attempt == 1),
         sa.and_(

@@ -16,9 +16,9 @@ from simulator.figures import (
     WORKERS_MEMORY,
     Figures,
 )
+from simulator.results.anomalies import GatewayAnomalies
 from simulator.results.limits.sending import SendingPhase, read_sending_phase
 from simulator.results.observations import RunObservations, Sample
-from simulator.results.prediction_check import GatewayAnomalies
 from simulator.results.timeseries import Timeseries, make_timeseries
 from simulator.setup.run import Run
 from simulator.world import ledger

@@ -39,6 +39,9 @@ RESUMED_CAUSE = "the run was resumed, and its pause distorts its speed"
 UNSETTLED_CAUSE = "the run ended before its messages had settled"
 """The cause for what can't be judged of a run that was cut off."""
 
+CANCELLED_CAUSE = "a campaign was cancelled"
+"""The cause for what can't be judged of a run with a cancelled campaign."""
+
 UNOBSERVED_CAUSE = "a driver of the run did not record what it observed"
 """The cause for what isn't known of a run whose driver was killed, or seems to be."""
 
@@ -211,6 +214,11 @@ class RunObservations:
         return self.state is not RunState.FINISHED
 
     @property
+    def has_cancelled(self) -> bool:
+        """True if a person has cancelled a campaign of the run."""
+        return any(action.action is ActionKind.CANCEL for action in self.actions)
+
+    @property
     def is_known(self) -> bool:
         """True if every driver has recorded what it saw."""
         return None not in self.drivers
@@ -285,6 +293,8 @@ class RunObservations:
                 unjudged[figure] = UNOBSERVED_CAUSE
             elif (group := find_speed_group(figure, campaigns)) in distorted:
                 unjudged[figure] = distorted[group]
+            elif self.has_cancelled:
+                unjudged[figure] = CANCELLED_CAUSE
             elif not self.has_settled:
                 unjudged[figure] = UNSETTLED_CAUSE
         return unjudged

@@ -13,10 +13,14 @@ from sqlalchemy import Connection
 
 from simulator.oracle.oracle import Oracle
 from simulator.oracle.outcomes import PredictedOutcomes
+from simulator.results.anomalies import (
+    NO_ANOMALIES,
+    GatewayAnomalies,
+    count_expected_anomalies,
+    count_observed_anomalies,
+)
 from simulator.setup.run import RunCampaign
-from simulator.world import ledger
 from simulator.world.behaviour import SIMULATED_GATEWAY_KIND
-from tracker.queries.acceptances import count_refused_receipts
 from tracker.status import (
     FINAL_STATUSES,
     OPT_OUTS,
@@ -24,50 +28,16 @@ from tracker.status import (
     Channel,
     Engagement,
     Reason,
-    ReceiptVerdict,
     Status,
 )
 from tracker.store.arrays import read_columns
-from tracker.store.schema.messages import NO_REASON, messages, transitions
+from tracker.store.schema.messages import NO_REASON, messages
 
 MAX_EXAMPLES = 5
 """Differing messages that are named; all are counted."""
 
 MISSING_STATUS = -1
 """Stands for the status of a message that has no row."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class GatewayAnomalies:
-    """Counts of the deviations of gateway and receipts from the normal course of a campaign.
-
-    Attributes:
-        duplicate: receipts that were counted before.
-        stale: receipts of an earlier attempt.
-        unknown: receipts of messages that were not submitted.
-        lost: messages whose receipt never came.
-        late_bounce: messages that bounced after delivery.
-        refused: temporary rejections of a message.
-    """
-
-    duplicate: int = 0
-    stale: int = 0
-    unknown: int = 0
-    lost: int = 0
-    late_bounce: int = 0
-    refused: int = 0
-
-    def __add__(self, other: "GatewayAnomalies") -> "GatewayAnomalies":
-        added = other.as_json()
-        counts = {name: count + added[name] for name, count in self.as_json().items()}
-        return GatewayAnomalies(**counts)
-
-    def __bool__(self) -> bool:
-        return any(self.as_json().values())
-
-    def as_json(self) -> dict[str, int]:
-        """Return the counts by their names."""
-        return asdict(self)
 
 
 @dataclass(frozen=True)
@@ -86,6 +56,7 @@ class PredictionCheck:
     Attributes:
         matching: messages that ended as predicted, uncertain ones included.
         not_predicted: messages that rules of other packages blocked, by the rule.
+        cancelled: messages that were cancelled before the gateway had them.
         uncertain: messages whose end depended on the order of concurrent campaigns.
         unsettled: messages that had not settled when the run was aborted.
         withheld: messages that only credit or the message limit blocked.
@@ -97,6 +68,7 @@ class PredictionCheck:
     messages: int
     matching: int
     not_predicted: Mapping[str, int]
+    cancelled: int
     uncertain: int
     unsettled: int
     withheld: int
@@ -113,8 +85,9 @@ class PredictionCheck:
 
     @property
     def compared(self) -> int:
-        """Messages that have settled and that no rule of another package blocked."""
-        return self.messages - self.unsettled - sum(self.not_predicted.values())
+        """Messages that have settled, and that no rule of another package or person stopped."""
+        not_compared = self.unsettled + sum(self.not_predicted.values()) + self.cancelled
+        return self.messages - not_compared
 
     @property
     def is_as_predicted(self) -> bool:
@@ -129,6 +102,7 @@ class PredictionCheck:
             "messages": self.messages,
             "as_predicted": self.matching,
             "not_predicted": dict(self.not_predicted),
+            "cancelled": self.cancelled,
             "uncertain": self.uncertain,
             "unsettled": self.unsettled,
             "engagement": {kind.slug: count for kind, count in sorted(engagement.items())},
@@ -164,19 +138,22 @@ def check_prediction(
         unsettled = np.zeros(len(predicted), np.bool_)
         if is_unfinished:
             unsettled = _find_unsettled(predicted, actual, campaign.attempts)
+        cut_off = oracle.facts.find_cut_off(oracle.campaign.name, first, len(predicted))
+        unsettled &= ~cut_off
         engagement = oracle.predict_engagement(first, len(predicted))
-        comparison.add(first, predicted, actual, unsettled, engagement)
-    observed = _count_observed_anomalies(connection, campaign.id, comparison.lost)
+        comparison.add(first, predicted, actual, unsettled, engagement, cut_off)
+    observed = count_observed_anomalies(connection, campaign.id, comparison.lost)
     is_predictable = campaign.gateway_kind == SIMULATED_GATEWAY_KIND and not is_unfinished
     return PredictionCheck(
         messages=run_campaign.size,
         matching=comparison.matching,
         not_predicted=oracle.facts.count_rule_blocks(campaign.name),
+        cancelled=oracle.facts.count_cancelled(campaign.name),
         uncertain=comparison.uncertain,
         unsettled=comparison.unsettled,
         withheld=comparison.withheld,
         expected_engagement=comparison.engagement,
-        expected_anomalies=comparison.anomalies if is_predictable else observed,
+        expected_anomalies=comparison.expect_anomalies(observed) if is_predictable else observed,
         observed_anomalies=observed,
         differences=tuple(comparison.differences),
         outcome_digest=comparison.digest.hexdigest(),
@@ -192,7 +169,8 @@ class _Comparison:
     unsettled: int = 0
     withheld: int = 0
     lost: int = 0
-    anomalies: GatewayAnomalies = GatewayAnomalies()
+    anomalies: GatewayAnomalies = NO_ANOMALIES
+    cancelled_anomalies: GatewayAnomalies = NO_ANOMALIES
     engagement: Counter[Engagement] = field(
         default_factory=lambda: Counter(dict.fromkeys(Engagement, 0))
     )
@@ -206,13 +184,15 @@ class _Comparison:
         actual: NDArray[np.int8],
         unsettled: NDArray[np.bool_],
         engagement: Mapping[Engagement, NDArray[np.bool_]],
+        cut_off: NDArray[np.bool_],
     ) -> None:
         """Add consecutive messages; `actual` has their statuses, reasons and attempts."""
         statuses, reasons, _ = actual
         for values in actual:
             self.digest.update(values.tobytes())
         is_compared = ~unsettled & ~predicted.by_rule
-        is_match = _find_matches(predicted, actual) & is_compared
+        is_match = _find_matches(predicted, actual) | _find_cut(predicted, actual, cut_off)
+        is_match &= is_compared
         settled_statuses = np.where(unsettled, Status.QUEUED, statuses)
         is_allowance = np.isin(reasons, (Reason.OUT_OF_CREDIT, Reason.MESSAGE_LIMIT))
         # Events are recorded only for messages that stay delivered; SimulatedGateway does the same.
@@ -222,12 +202,33 @@ class _Comparison:
         self.unsettled += int(np.count_nonzero(unsettled))
         self.withheld += int(np.count_nonzero(predicted.sent & is_allowance))
         self.lost += int(np.count_nonzero(settled_statuses == Status.IN_GATEWAY))
-        self.anomalies += _count_expected_anomalies(predicted, settled_statuses)
+        self.anomalies += count_expected_anomalies(
+            predicted, np.where(cut_off, Status.NOT_SENT, settled_statuses)
+        )
+        is_cancelled = cut_off | (reasons == Reason.CANCELLED)
+        self.cancelled_anomalies += count_expected_anomalies(
+            predicted, np.where(is_cancelled, Status.SOFT_BOUNCED, Status.NOT_SENT)
+        )
         for kind in Engagement:
             self.engagement[kind] += int(np.count_nonzero(engagement[kind] & is_delivered))
         is_difference = ~is_match & is_compared
         for index in np.flatnonzero(is_difference)[: MAX_EXAMPLES - len(self.differences)]:
             self.differences.append(_describe_difference(first, int(index), predicted, actual))
+
+    def expect_anomalies(self, observed: GatewayAnomalies) -> GatewayAnomalies:
+        """Return the expected anomalies: those observed, where a cancellation leaves that open.
+
+        Which anomalies of the messages that it ended had happened by then isn't on record.
+        """
+        is_possible = observed.is_between(self.anomalies, self.anomalies + self.cancelled_anomalies)
+        return observed if is_possible else self.anomalies
+
+
+def _find_cut(
+    predicted: PredictedOutcomes, actual: NDArray[np.int8], cut_off: NDArray[np.bool_]
+) -> NDArray[np.bool_]:
+    """Return which messages soft-bounced as predicted, before a cancellation ended them."""
+    return np.asarray(cut_off & predicted.sent & (actual[2] < predicted.attempts))
 
 
 def _find_matches(predicted: PredictedOutcomes, actual: NDArray[np.int8]) -> NDArray[np.bool_]:
@@ -256,40 +257,6 @@ def _describe_difference(
             predicted.statuses[index], predicted.reasons[index], predicted.attempts[index]
         ),
         actual=format_outcome(status, reason, attempt),
-    )
-
-
-def _count_expected_anomalies(
-    predicted: PredictedOutcomes, statuses: NDArray[np.int8]
-) -> GatewayAnomalies:
-    """Count the anomalies that messages with these statuses must have had."""
-    sent = np.isin(statuses, list(SENT_STATUSES))
-    return GatewayAnomalies(
-        duplicate=int(predicted.duplicates[sent].sum()),
-        stale=int(predicted.stale[sent].sum()),
-        lost=int(np.count_nonzero(predicted.lost & sent)),
-        late_bounce=int(np.count_nonzero(predicted.late_bounce & sent)),
-        refused=int(predicted.rejections[sent].sum()),
-    )
-
-
-def _count_observed_anomalies(
-    connection: Connection, campaign_id: int, lost: int
-) -> GatewayAnomalies:
-    """Count the anomalies that the record and the gateway's ledger have of a campaign."""
-    refused = count_refused_receipts(connection, [campaign_id])[campaign_id]
-    late = sa.select(sa.func.count()).where(
-        transitions.c.campaign_id == campaign_id,
-        transitions.c.status == Status.HARD_BOUNCED,
-        transitions.c.previous == Status.DELIVERED,
-    )
-    return GatewayAnomalies(
-        duplicate=refused[ReceiptVerdict.DUPLICATE],
-        stale=refused[ReceiptVerdict.STALE],
-        unknown=refused[ReceiptVerdict.UNKNOWN],
-        lost=lost,
-        late_bounce=connection.scalar(late) or 0,
-        refused=ledger.count_rejections(connection, [campaign_id]),
     )
 
 

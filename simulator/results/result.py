@@ -14,14 +14,20 @@ from simulator.oracle.credit import WithheldPrediction, predict_withheld
 from simulator.oracle.facts import read_recorded_facts
 from simulator.oracle.oracle import build_oracles
 from simulator.oracle.suppressions import suppress_listed_customers
-from simulator.results.expectations import ExpectationResult, judge_expectations
+from simulator.results.anomalies import GatewayAnomalies
+from simulator.results.expectations import PARTIAL_CAUSE, ExpectationResult, judge_expectations
 from simulator.results.invariants import INVARIANTS
 from simulator.results.judgement import are_all_met
 from simulator.results.limits.causes import RunLimit
 from simulator.results.limits.find import find_limit
 from simulator.results.measure import measure_run
-from simulator.results.observations import UNOBSERVED_CAUSE, RunConditions, RunObservations
-from simulator.results.prediction_check import GatewayAnomalies, PredictionCheck, check_prediction
+from simulator.results.observations import (
+    CANCELLED_CAUSE,
+    UNOBSERVED_CAUSE,
+    RunConditions,
+    RunObservations,
+)
+from simulator.results.prediction_check import PredictionCheck, check_prediction
 from simulator.results.thresholds import ThresholdResult, evaluate_thresholds
 from simulator.results.timeseries import ARRIVALS, Timeseries
 from simulator.results.withheld import WithheldMessages, count_withheld
@@ -286,7 +292,7 @@ def judge_run(
                 observations.find_unjudged_figures(run.scenario),
             ),
             expectations=judge_expectations(
-                connection, run, checks, is_partial=observations.is_partial
+                connection, run, checks, unjudged_reason=_explain_unjudged(observations)
             ),
             seconds=measured.seconds,
             figures=measured.figures,
@@ -297,6 +303,13 @@ def judge_run(
             timeseries=measured.timeseries,
             curves=measured.curves,
         )
+
+
+def _explain_unjudged(observations: RunObservations) -> str | None:
+    """Return why the expectations of a run can't be judged, or None."""
+    if observations.is_partial:
+        return PARTIAL_CAUSE
+    return CANCELLED_CAUSE if observations.has_cancelled else None
 
 
 def _check_predictions(

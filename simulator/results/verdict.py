@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from simulator.figures import THROUGHPUT
+from simulator.results.anomalies import GatewayAnomalies
 from simulator.results.judgement import ConditionResult, count_missed, count_unjudged
 from simulator.results.observations import UNOBSERVED_CAUSE, RunState, describe_distortion
-from simulator.results.prediction_check import GatewayAnomalies, PredictionCheck
+from simulator.results.prediction_check import PredictionCheck
 from simulator.results.result import RunResult
 from simulator.scenario.faults import InjectedFault
 from tracker.audit.invariants import InvariantResult
@@ -72,6 +73,9 @@ def _list_excepted_messages(checks: Sequence[PredictionCheck]) -> Iterator[str]:
     if blocked:
         rules = ", ".join(f"{name} blocked {count:,}" for name, count in sorted(blocked.items()))
         yield f"{blocked.total():,} not predicted ({rules})"
+    cancelled = sum(check.cancelled for check in checks)
+    if cancelled:
+        yield f"{cancelled:,} cancelled"
     uncertain = sum(check.uncertain for check in checks)
     if uncertain:
         yield f"{uncertain:,} depended on the order of concurrent campaigns"

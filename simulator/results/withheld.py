@@ -38,6 +38,7 @@ def count_withheld(
     # Which messages of a part a limit blocks depends on the order of the batches.
     has_limit = any(plan.organization.message_limit is not None for plan in plans)
     is_unknown = not observations.has_settled or (has_limit and observations.is_partial)
+    is_unknown |= observations.has_cancelled  # when it had used how much of them isn't predicted
     return {
         names[key]: WithheldMessages(
             predicted=None if is_unknown else prediction.withheld,

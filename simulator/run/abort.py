@@ -59,7 +59,7 @@ class AbortCheck:
     """A check of the thresholds of a run that have `abort = true`. It is false without any.
 
     Thresholds on the speed of a run can't be judged if it was resumed or a campaign was paused, so
-    they don't abort it.
+    they don't abort it. None can be judged once a campaign was cancelled.
     """
 
     def __init__(self, run: Run) -> None:
@@ -97,6 +97,8 @@ class AbortCheck:
         self, connection: Connection, reports: Sequence[Report]
     ) -> Threshold | None:
         """Return the first threshold that can't be met any more, or None."""
+        if any(report.state is CampaignState.CANCELLED for report in reports):
+            return None
         for latencies in self._latencies_by_campaign.values():
             latencies.read_finished_batches(connection)
         self._has_paused |= any(report.state is CampaignState.PAUSED for report in reports)

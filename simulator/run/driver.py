@@ -13,6 +13,7 @@ from simulator.retry import retry_transient
 from simulator.schema import driver_acknowledgements
 from simulator.setup.run import Run, RunCampaign
 from tracker.clock import MICROSECONDS_PER_SECOND, Instant, SystemClock, from_seconds, to_seconds
+from tracker.record.actions.cancellation import cancel_batch
 from tracker.record.arrivals import find_last_batch
 from tracker.record.catalog import Batch, Campaign, load_batch
 from tracker.record.journal import Author, enqueue_batch
@@ -39,6 +40,8 @@ class Driver:
         batch_size: most messages of a batch.
         is_settled: says whether a campaign has settled; a campaign that comes after it then begins.
         is_paused: says whether a campaign is paused; none of its messages is then enqueued.
+        is_cancelled: says whether a campaign is cancelled; its messages are then recorded, and
+            cancelled at once.
     """
 
     def __init__(
@@ -49,12 +52,14 @@ class Driver:
         batch_size: int,
         is_settled: Callable[[RunCampaign], bool],
         is_paused: Callable[[RunCampaign], bool],
+        is_cancelled: Callable[[RunCampaign], bool],
     ) -> None:
         self._database = database
         self._app = app
         self._batch_size = batch_size
         self._is_settled = is_settled
         self._is_paused = is_paused
+        self._is_cancelled = is_cancelled
         self._driver_number = run.driver_number
         self._campaigns_by_name = {
             run_campaign.campaign.name: run_campaign for run_campaign in run.campaigns
@@ -88,6 +93,7 @@ class Driver:
         for _ in range(len(self._active_campaigns)):
             sending = self._active_campaigns.popleft()
             sending.is_held = self._is_paused(sending.run_campaign)
+            sending.is_cancelled = self._is_cancelled(sending.run_campaign)
             due = sending.count_due(self._batch_size)
             if due:
                 self._send_batch(sending, due)
@@ -101,6 +107,9 @@ class Driver:
         for run_campaign in list(self._waiting_campaigns):
             now = run_campaign.campaign.clock.now()
             predecessor = run_campaign.plan.after
+            if self._is_cancelled(run_campaign):
+                self._begin(run_campaign, now)
+                continue
             if now < run_campaign.starts_at:
                 continue
             if predecessor is None:
@@ -109,8 +118,11 @@ class Driver:
                 begins_at = now
             else:
                 continue
-            self._waiting_campaigns.remove(run_campaign)
-            self._active_campaigns.append(_CampaignProgress(run_campaign, begins_at))
+            self._begin(run_campaign, begins_at)
+
+    def _begin(self, run_campaign: RunCampaign, begins_at: Instant) -> None:
+        self._waiting_campaigns.remove(run_campaign)
+        self._active_campaigns.append(_CampaignProgress(run_campaign, begins_at))
 
     def _has_settled(self, name: str) -> bool:
         unsent = list(self._waiting_campaigns)
@@ -134,8 +146,11 @@ class Driver:
             )
         )
         retry_transient(partial(record_acknowledgement, self._database, batch))
-        arguments = StepArguments(campaign=campaign.id, batch=batch.batch)
-        retry_transient(partial(enqueue_step, self._app, Step.SUPPRESS, arguments, campaign))
+        if sending.is_cancelled:
+            retry_transient(partial(cancel_batch, self._database, batch, DRIVER_AUTHOR))
+        else:
+            arguments = StepArguments(campaign=campaign.id, batch=batch.batch)
+            retry_transient(partial(enqueue_step, self._app, Step.SUPPRESS, arguments, campaign))
         sending.record_sent(size)
         self.messages_sent += size
 
@@ -150,6 +165,7 @@ class _CampaignProgress:
         self._begins_at = begins_at
         self._last_sent_at = time.monotonic() - BATCH_COLLECTION_SECONDS
         self._is_held = False
+        self.is_cancelled = False
 
     @classmethod
     def after_batch(cls, run_campaign: RunCampaign, last: Batch) -> "_CampaignProgress":
@@ -183,6 +199,8 @@ class _CampaignProgress:
         """Return the size of the batch to send now, or 0 while arrivals are collected or held."""
         if self._is_held:
             return 0
+        if self.is_cancelled:
+            return min(limit, self.run_campaign.size - self.messages_sent)
         now = self.run_campaign.campaign.clock.now()
         arrived = self._shape.count_arrived(to_seconds(now - self._begins_at))
         left = self.run_campaign.size - self.messages_sent
@@ -193,6 +211,8 @@ class _CampaignProgress:
 
     def next_arrivals(self, size: int) -> Instant | list[Instant]:
         """Return the intended arrivals of the next messages: one instant for all of a blast."""
+        if self.is_cancelled:
+            return self.run_campaign.campaign.clock.now()
         if self._shape.is_blast:
             return self._begins_at
         seconds = self._shape.arrival_times(self.messages_sent, size)

@@ -66,6 +66,7 @@ class RunPlayer:
             batch_size,
             is_settled=self._watch.is_settled,
             is_paused=self._watch.is_paused,
+            is_cancelled=self._watch.is_cancelled,
         )
         self._abort_check = AbortCheck(run)
         self._last_arrival_at = max(run_campaign.last_arrival_at for run_campaign in run.campaigns)

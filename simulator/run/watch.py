@@ -55,7 +55,7 @@ class ProgressWatch:
         self._is_awaiting_all = True
         self._progress = RunProgress(0, 0, 0, 0)
         self._progress_by_campaign: dict[str, RunProgress] = {}
-        self._paused_campaigns: frozenset[str] = frozenset()
+        self._states: dict[str, CampaignState] = {}
         self._read_at = time.monotonic()
         self._unmoved_seconds = self._idle_seconds = 0.0
         self._is_missing_workers = False
@@ -78,7 +78,11 @@ class ProgressWatch:
 
     def is_paused(self, run_campaign: RunCampaign) -> bool:
         """Return whether a campaign was paused at the last check."""
-        return run_campaign.campaign.name in self._paused_campaigns
+        return self._states.get(run_campaign.campaign.name) is CampaignState.PAUSED
+
+    def is_cancelled(self, run_campaign: RunCampaign) -> bool:
+        """Return whether a campaign was cancelled at the last check."""
+        return self._states.get(run_campaign.campaign.name) is CampaignState.CANCELLED
 
     def check_progress(self, now: float) -> RunProgress:
         """Read the progress.
@@ -119,9 +123,7 @@ class ProgressWatch:
             awaiting_batches = count_waiting_batches(connection, ids, self._awaited_kinds)
         self.snapshot_count += 1
         self.unbalanced_reports += [report for report in self.reports if not report.is_balanced]
-        self._paused_campaigns = frozenset(
-            report.campaign.name for report in self.reports if report.state is CampaignState.PAUSED
-        )
+        self._states = {report.campaign.name: report.state for report in self.reports}
         self._progress_by_campaign = {
             report.campaign.name: self._make_progress(
                 [report], awaiting_batches[report.campaign.id]

@@ -104,3 +104,25 @@ def test_a_paused_campaign_is_held_until_it_is_resumed_and_ends_as_predicted(she
     assert result["messages"] == sum(SIZES.values())
     assert "wrong coupon" in command.stdout.read_text()
     assert "run 1 is finished" in refuse(shell, "pause", "spring-email")
+
+
+def test_a_cancelled_campaign_ends_with_what_the_gateway_had(shell: Shell) -> None:
+    command = start(shell)
+    done = act(shell, "cancel", "spring-email", "--reason", "recall")
+    assert done == "campaign spring-email of run 1 cancelled\n"
+    assert "is cancelled already" in refuse(shell, "cancel", "spring-email")
+    assert "is cancelled already" in refuse(shell, "pause", "spring-email")
+    result = end(shell, command)
+    email, sms = result["campaigns"]
+    assert (email["state"], sms["state"]) == ("cancelled", "finished")
+    cancelled = email["not_sent"]["internally_suppressed"]["cancelled"]
+    assert 0 < cancelled < SIZES["spring-email"]
+    assert (email["scheduled"], email["in_progress"]["total"]) == (0, 0)
+    assert email["sent"]["in_gateway"] == 0
+    assert sms["not_sent"]["internally_suppressed"]["cancelled"] == 0
+    check = result["prediction"]["campaigns"][0]
+    assert (check["cancelled"], check["differences"]) == (cancelled, [])
+    assert check["as_predicted"] == SIZES["spring-email"] - cancelled
+    assert [row["action"] for row in result["actions"]] == ["cancel"]
+    assert "run 1 is finished" in refuse(shell, "cancel", "spring-sms")
+    assert shell.run("verify").returncode == 0

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import sqlalchemy as sa
 
-from simulator.results.prediction_check import GatewayAnomalies
+from simulator.results.anomalies import GatewayAnomalies
 from simulator.results.verdict import check_campaign
 from simulator.schema import acceptances
 from simulator.world import ledger

@@ -50,6 +50,7 @@ REASONS = """
     system_error           step_failed                any
     internally_suppressed  custom_rule                any
     internally_suppressed  duplicate_recipient        suppress
+    internally_suppressed  cancelled                  any
 """
 
 

@@ -60,7 +60,9 @@ def campaign_state(connection: Connection) -> sa.ColumnElement[str]:
     """Return the SQL expression for a campaign's state, in a query of `campaigns` and `runs`."""
     queued = sa.select(batches.c.batch).where(batches.c.campaign_id == campaigns.c.id)
     is_queued = sa.exists(queued.correlate(campaigns))
-    return _state(is_queued, connection, is_paused=campaigns.c.paused_at.is_not(None))
+    state = _state(is_queued, connection, is_paused=campaigns.c.paused_at.is_not(None))
+    is_cancelled = campaigns.c.cancelled_at.is_not(None)
+    return sa.case((is_cancelled, CampaignState.CANCELLED.value), else_=state)
 
 
 def run_state(connection: Connection) -> sa.ColumnElement[str]:

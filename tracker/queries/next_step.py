@@ -21,14 +21,15 @@ from sqlalchemy import Connection
 
 from tracker.clock import Instant, to_run_microseconds, to_timedelta
 from tracker.queries.retries import retry_due_time
-from tracker.record.catalog import Batch
+from tracker.record.actions.submissions import has_open_submission
+from tracker.record.catalog import Batch, Campaign
 from tracker.record.predicates import (
     has_open_segments,
     is_of_batch,
     is_of_message_in,
     is_same_batch,
 )
-from tracker.status import Status, Step
+from tracker.status import IN_PROGRESS_STATUSES, Status, Step
 from tracker.store.database import Database
 from tracker.store.schema.catalog import batches
 from tracker.store.schema.messages import messages, tallies
@@ -65,6 +66,16 @@ PAUSED_STEPS = (*CHECK_CHAIN, Step.SUBMIT)
 """Steps that aren't done while a campaign is paused. What is in the gateway goes on."""
 
 
+def is_held(campaign: Campaign, step: Step) -> bool:
+    """Return whether a step isn't done on batches of a campaign, since it is paused or cancelled.
+
+    Step `submit` cancels what is left of a batch.
+    """
+    if campaign.cancelled_at is not None:
+        return step in CHECK_CHAIN
+    return campaign.paused_at is not None and step in PAUSED_STEPS
+
+
 @dataclass(frozen=True)
 class NextStep:
     """The step that a batch needs next, and the real time to wait before it."""
@@ -99,6 +110,9 @@ class BatchState:
         deferral_due_at: when the first queued message is judged again; None unless all of them are
             deferred.
         is_paused: whether the campaign is paused.
+        is_cancelled: whether the campaign is cancelled.
+        has_open_submission: whether the gateway may have messages of a cancelled campaign that the
+            record doesn't know to be there.
     """
 
     occupied: Collection[tuple[Status, int]]
@@ -109,6 +123,8 @@ class BatchState:
     engagement_due_at: Instant | None = None
     deferral_due_at: Instant | None = None
     is_paused: bool = False
+    is_cancelled: bool = False
+    has_open_submission: bool = False
 
     @property
     def statuses(self) -> frozenset[Status]:
@@ -130,9 +146,14 @@ def decide_step(state: BatchState) -> DueStep | None:
     Queued messages come first: they need the first check step that isn't done with the whole batch,
     or dispatch, unless all of them are deferred. Then comes submission. Otherwise the step with the
     earliest due time is next; deferred messages are due for dispatch. A batch of a paused campaign
-    needs none of PAUSED_STEPS.
+    needs none of PAUSED_STEPS. One of a cancelled campaign needs submission, which cancels what is
+    left, and never a retry.
     """
     due_times = {Step.DELIVER: state.receipts_due_at, Step.ENGAGE: state.engagement_due_at}
+    if state.is_cancelled:
+        is_left = not IN_PROGRESS_STATUSES.isdisjoint(state.statuses)
+        is_left |= state.has_open_submission
+        return DueStep(Step.SUBMIT) if is_left else _find_earliest(due_times)
     if state.is_paused:
         return _find_earliest(due_times)
     if Status.QUEUED in state.statuses:
@@ -223,7 +244,12 @@ def read_batch_state(connection: Connection, batch: Batch) -> BatchState:
         engagement_due_at=rows[0].engagement_due_at,
         deferral_due_at=deferral_due_time(queued, rows[0].deferred, rows[0].deferral_due_at),
         is_paused=batch.campaign.paused_at is not None,
+        is_cancelled=batch.campaign.cancelled_at is not None,
     )
+    if state.is_cancelled:
+        submission = has_open_submission(batches.c.campaign_id, batches.c.batch)
+        query = sa.select(batches.c.batch).where(is_of_batch(batches, batch), submission)
+        return replace(state, has_open_submission=connection.scalar(query) is not None)
     if Status.QUEUED in state.statuses:
         completed_checks = read_completed_checks(
             connection, batch.campaign.id, batch.batch, batch.batch

@@ -133,11 +133,12 @@ class Report:
 
     @property
     def settled(self) -> int:
-        """Messages that need no more work."""
+        """Messages that need no more work. A cancelled campaign has no further attempts."""
+        attempts = 0 if self.state is CampaignState.CANCELLED else self.campaign.attempts
         return sum(
             count
             for state, count in self.counts.items()
-            if is_settled(state.status, state.attempt, self.campaign.attempts)
+            if is_settled(state.status, state.attempt, attempts)
         )
 
     @property
@@ -157,8 +158,8 @@ class Report:
 
     @property
     def is_over(self) -> bool:
-        """True if its run has ended: few changes are expected, such as late bounces."""
-        return self.state in ENDED_STATES
+        """True if few changes are expected, such as late bounces."""
+        return self.state in (*ENDED_STATES, CampaignState.CANCELLED)
 
     @property
     def missing_receipts(self) -> int:

@@ -4,9 +4,9 @@ The search reads batches and tallies, never messages. It may report a batch that
 re-queue such a batch does no harm.
 """
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import NamedTuple
 
@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from tracker.clock import Instant, to_real_seconds, to_run_microseconds
+from tracker.queries.batch_states import count_pending, read_open_batches, read_state_counts
 from tracker.queries.campaign_state import IS_UNFINISHED
 from tracker.queries.next_step import (
     CHECK_CHAIN,
@@ -26,7 +27,7 @@ from tracker.queries.pending_batches import has_next_step
 from tracker.queries.retries import compute_retry_pause
 from tracker.record.catalog import Campaign, load_campaigns
 from tracker.record.predicates import is_same_batch
-from tracker.status import Status, Step, is_settled
+from tracker.status import Status, Step
 from tracker.store.schema import catalog as catalog_tables
 from tracker.store.schema.catalog import batches, runs
 from tracker.store.schema.messages import tallies
@@ -177,13 +178,15 @@ def _find_idle_batches_of(
     rows = _read_untouched_batches(connection, campaign, cutoff)
     if not rows:
         return []
-    counts_by_batch = _read_counts(connection, campaign, rows[0].batch, rows[-1].batch)
+    counts_by_batch = read_state_counts(connection, campaign, rows[0].batch, rows[-1].batch)
     completed_checks = read_completed_checks(connection, campaign.id, rows[0].batch, rows[-1].batch)
     requeue_counts = _read_requeue_counts(connection, campaign)
+    open_batches = read_open_batches(connection, campaign)
     idle = []
     for row in rows:
         counts = counts_by_batch[row.batch]
-        due_step = decide_step(_make_state(campaign, row, counts, completed_checks[row.batch]))
+        state = _make_state(campaign, row, counts, completed_checks[row.batch])
+        due_step = decide_step(replace(state, has_open_submission=row.batch in open_batches))
         if due_step is None:
             continue
         resumed_at = campaign.resumed_at or row.touched_at
@@ -199,7 +202,7 @@ def _find_idle_batches_of(
                 idle_since=idle_since,
                 idle_seconds=to_real_seconds(campaign.clock.now() - idle_since, campaign.speed),
                 touched_at=row.touched_at,
-                pending_by_status=_count_pending(counts, campaign.attempts),
+                pending_by_status=count_pending(counts, campaign),
                 requeue_count=requeue_counts.get((row.batch, row.touched_at), 0),
                 is_waiting_over=row.touched_at < resumed_at
                 or (due_step.due_at is not None and has_waited),
@@ -231,6 +234,7 @@ def _make_state(
             counts[Status.QUEUED, 0], row.deferred, row.deferral_due_at
         ),
         is_paused=campaign.paused_at is not None,
+        is_cancelled=campaign.cancelled_at is not None,
     )
 
 
@@ -238,47 +242,23 @@ def _read_untouched_batches(
     connection: Connection, campaign: Campaign, cutoff: Instant
 ) -> list[_UntouchedBatch]:
     """Return batches, in order, that no step has changed since `cutoff` and that may need one."""
-    is_paused = sa.false() if campaign.paused_at is None else sa.true()
+    condition = has_next_step(
+        campaign.attempts,
+        due_before=cutoff,
+        is_paused=sa.false() if campaign.paused_at is None else sa.true(),
+        is_cancelled=sa.false() if campaign.cancelled_at is None else sa.true(),
+    )
     query = (
         sa.select(*(batches.c[name] for name in _UntouchedBatch._fields))
         .where(
             batches.c.campaign_id == campaign.id,
             batches.c.touched_at < cutoff,
-            sa.or_(
-                has_next_step(campaign.attempts, due_before=cutoff, is_paused=is_paused),
-                batches.c.unconfirmed_due_at < cutoff,
-            ),
+            sa.or_(condition, batches.c.unconfirmed_due_at < cutoff),
         )
         .order_by(batches.c.batch)
         .limit(MAX_BATCHES_PER_CAMPAIGN)
     )
     return [_UntouchedBatch(*row) for row in connection.execute(query)]
-
-
-def _read_counts(
-    connection: Connection, campaign: Campaign, first: int, last: int
-) -> Mapping[int, Counter[tuple[Status, int]]]:
-    """Return the messages of batches `first` to `last`, counted by status and attempt."""
-    counts: defaultdict[int, Counter[tuple[Status, int]]] = defaultdict(Counter)
-    query = sa.select(
-        tallies.c.batch, tallies.c.status, tallies.c.attempt, tallies.c.messages
-    ).where(
-        tallies.c.campaign_id == campaign.id,
-        tallies.c.batch.between(first, last),
-        tallies.c.messages > 0,
-    )
-    for batch, status, attempt, count in connection.execute(query):
-        counts[batch][Status(status), attempt] += count
-    return counts
-
-
-def _count_pending(counts: Counter[tuple[Status, int]], attempts: int) -> Counter[Status]:
-    """Return the number of messages that haven't settled, by status."""
-    pending: Counter[Status] = Counter()
-    for (status, attempt), count in counts.items():
-        if not is_settled(status, attempt, attempts):
-            pending[status] += count
-    return pending
 
 
 def _read_requeue_counts(

@@ -69,6 +69,7 @@ class Campaign:
         has_shared_addresses: whether other customers of the organization have the same addresses.
         paused_at: instant since when it is paused; None if it isn't.
         resumed_at: instant at which it was last resumed.
+        cancelled_at: instant at which it was cancelled; None if it wasn't.
     """
 
     id: int
@@ -108,6 +109,7 @@ class Campaign:
     has_shared_addresses: bool = False
     paused_at: Instant | None = None
     resumed_at: Instant | None = None
+    cancelled_at: Instant | None = None
 
     def rule_settings(self, name: str) -> Mapping[str, Any]:
         """Return the settings of a rule, the table `[rules.NAME]` of the scenario; empty if none.
@@ -328,6 +330,7 @@ def _campaign_from_row(row: Row[Any]) -> Campaign:
         has_shared_addresses=row.has_shared_addresses,
         paused_at=row.paused_at,
         resumed_at=row.resumed_at,
+        cancelled_at=row.cancelled_at,
     )
 
 

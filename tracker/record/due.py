@@ -13,10 +13,11 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from tracker.clock import Instant
+from tracker.record.actions.submissions import has_open_submission
 from tracker.record.catalog import Batch
 from tracker.record.journal import Entry
 from tracker.record.predicates import is_of_batch
-from tracker.store.schema.catalog import batches
+from tracker.store.schema.catalog import batches, campaigns
 from tracker.store.schema.work import steps
 
 
@@ -109,12 +110,21 @@ def count_waiting_batches(
     campaign_ids: Sequence[int],
     due_kinds: Collection[DueKind] = frozenset(DueKind),
 ) -> Counter[int]:
-    """Return the number of batches, by campaign id, with a due time of one of these kinds."""
+    """Return the number of batches, by campaign id, with a due time of one of these kinds.
+
+    Batches of a cancelled campaign with messages that the gateway may have count, too.
+    """
+    is_ending = sa.and_(
+        has_open_submission(batches.c.campaign_id, batches.c.batch),
+        sa.exists().where(
+            campaigns.c.id == batches.c.campaign_id, campaigns.c.cancelled_at.is_not(None)
+        ),
+    )
     query = (
         sa.select(batches.c.campaign_id, sa.func.count())
         .where(
             batches.c.campaign_id.in_(campaign_ids),
-            sa.or_(*(batches.c[due_kind].is_not(None) for due_kind in due_kinds)),
+            sa.or_(is_ending, *(batches.c[due_kind].is_not(None) for due_kind in due_kinds)),
         )
         .group_by(batches.c.campaign_id)
     )

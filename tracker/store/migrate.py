@@ -80,7 +80,7 @@ class Migrations:
 
 
 TRACKER_MIGRATIONS = Migrations(
-    layer="tracker", versions=SCRIPT_FOLDER / "versions", head="0012_retention"
+    layer="tracker", versions=SCRIPT_FOLDER / "versions", head="0013_cancellation"
 )
 
 

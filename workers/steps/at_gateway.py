@@ -19,6 +19,7 @@ from tracker.clock import Instant
 from tracker.queries.batch_states import read_numbers_in_status
 from tracker.queries.next_step import NextStep, next_step_while_throttled
 from tracker.record import allowance, engagement, inbound
+from tracker.record.actions.cancellation import cancel_batch, cancel_messages
 from tracker.record.catalog import Batch
 from tracker.record.details import TransitionDetail
 from tracker.record.due import DueKind, mark_due, read_due_times, replace_due_time
@@ -50,8 +51,9 @@ from workers.gateways.base import (
 )
 from workers.gateways.throttle import Grant, Throttle
 from workers.steps.context import StepContext
+from workers.steps.offers import NotedOffers
 from workers.steps.refusals import Refusals
-from workers.steps.waiting import WaitingMessages, find_waiting, read_waiting_numbers
+from workers.steps.waiting import WaitingMessages, find_begun, find_waiting, read_waiting_numbers
 
 MAX_SUBMIT_SECONDS = 20.0
 """Seconds after which a step submits no more, out of the 60 that it has. The rest is submitted by
@@ -64,32 +66,60 @@ JITTER = 0.25
 def submit(context: StepContext, gateway: Gateway, throttle: Throttle) -> NextStep | None:
     """Submit as many waiting messages as the gateway's rate allows at the moment.
 
+    Of a cancelled campaign, it submits only what the gateway may have, and cancels the rest.
+
     Returns the next step while messages are left, since the record doesn't know the gateway's rate.
     Raises `GatewayUnavailable` if nothing was accepted.
     """
     started_at = context.now()
-    waiting = find_waiting(context, throttle)
+    is_cancelled = context.campaign.cancelled_at is not None
+    waiting = (find_begun if is_cancelled else find_waiting)(context, throttle)
     wanted = waiting.messages
     if not wanted:
+        if is_cancelled:
+            cancel_batch(context.database, context.batch, context.author)
         return None
     grant = throttle.acquire(context.batch, wanted, waiting.ready_at)
     # A gateway that keeps to no instants may refuse messages; the step then offers it others.
     limit = grant.messages if throttle.keeps_to_instants else wanted
     submissions = _load_submissions(context, waiting, limit)
-    moves, receipts, delay, failed = _submit_granted(context, gateway, submissions, grant, wanted)
-    if moves or failed:
+    offers = NotedOffers(context)
+    try:
+        moves, receipts, delay, failed = _submit_granted(
+            context, gateway, submissions, grant, wanted, offers
+        )
+    except GatewayUnavailable:
+        offers.delete()
+        raise
+    if moves or failed or is_cancelled:
         with context.entry(Step.SUBMIT, started_at=started_at) as written:
-            for move in moves:
-                written.move(move)
-            # Locks the organization, which all transactions lock before customers.
-            _block_failed_messages(context, written, failed)
-            apply_receipts(written, receipts)
-            if any(move.details for move in moves):
-                update_unconfirmed_batch(written, has_new=True)
+            offers.delete(written.connection)
+            _record_answers(context, written, moves, receipts, failed)
             mark_due(written, DueKind.RECEIPTS, started_at)
+    else:
+        offers.delete()
     if sum(len(move.numbers) for move in moves) + len(failed) == wanted:
         return None
     return next_step_while_throttled(context.database, context.batch, submit_delay=delay)
+
+
+def _record_answers(
+    context: StepContext,
+    written: Entry,
+    moves: Sequence[Move],
+    receipts: Sequence[Receipt],
+    failed: Mapping[int, str],
+) -> None:
+    """Record what a gateway said about messages, and cancel the rest of a cancelled campaign."""
+    for move in moves:
+        written.move(move)
+    # These lock the organization, which all transactions lock before customers.
+    _block_failed_messages(context, written, failed)
+    if context.campaign.cancelled_at is not None:
+        cancel_messages(written)
+    apply_receipts(written, receipts)
+    if any(move.details for move in moves):
+        update_unconfirmed_batch(written, has_new=True)
 
 
 def _block_failed_messages(context: StepContext, written: Entry, failed: Mapping[int, str]) -> None:
@@ -113,6 +143,7 @@ def _submit_granted(
     submissions: Sequence[tuple[State, Submission]],
     grant: Grant,
     wanted: int,
+    noted: NotedOffers,
 ) -> tuple[list[Move], list[Receipt], timedelta, dict[int, str]]:
     """Submit as many messages as are granted, out of those that the batch wants to submit.
 
@@ -129,6 +160,8 @@ def _submit_granted(
     offers = _Offers(submissions, grant.messages, grant.instants(context.campaign.clock))
     for source, submission in offers:
         if time.monotonic() - began > MAX_SUBMIT_SECONDS or refusals.is_gateway_refusing:
+            break
+        if not noted.note(submission):
             break
         try:
             result = gateway.submit(submission, context.now())

@@ -9,6 +9,7 @@ from sqlalchemy import Connection
 from tracker.clock import Instant
 from tracker.queries.batch_states import count_states
 from tracker.queries.retries import retry_due_time
+from tracker.record.actions.submissions import may_be_in_gateway
 from tracker.record.arrivals import read_latest_arrival
 from tracker.record.catalog import Batch, Campaign
 from tracker.record.predicates import is_of_message_in
@@ -87,13 +88,24 @@ def read_waiting_numbers(
 ) -> Mapping[tuple[int, ...], Sequence[int]]:
     """Return the first of a batch's waiting messages by their status and attempt."""
     new = (Status.ABOUT_TO_BE_SENT, 0)
-    if count_states(connection, batch)[new] == batch.size:
+    is_whole = waiting.messages == batch.size
+    if is_whole and count_states(connection, batch)[new] == batch.size:
         numbers = range(batch.first, batch.last + 1)[:limit]
         return {new: numbers} if numbers else {}
     query = sa.select(messages.c.number, messages.c.status, messages.c.attempt).where(
         is_of_message_in(messages, batch), waiting.condition
     )
     return read_numbers_by_key(connection, query.order_by(messages.c.number).limit(limit))
+
+
+def find_begun(context: StepContext, throttle: Throttle) -> WaitingMessages:
+    """Return the messages to submit of a cancelled campaign: those that the gateway may have."""
+    condition = may_be_in_gateway()
+    query = sa.select(sa.func.count()).where(is_of_message_in(messages, context.batch), condition)
+    with context.database.read() as connection:
+        count = connection.scalar(query) or 0
+    ready_at = context.now() if throttle.keeps_to_instants else None
+    return WaitingMessages(count, ready_at, condition)
 
 
 def _is_retry_due(campaign: Campaign) -> sa.ColumnElement[bool]:

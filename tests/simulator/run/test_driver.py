@@ -20,9 +20,11 @@ from tests.support.inline_runs import (
     settle_batch,
 )
 from tracker.clock import Clock, Instant, from_seconds, to_seconds
+from tracker.queries.report import make_reports
+from tracker.record.actions.campaigns import cancel_campaign
 from tracker.record.catalog import load_batch
 from tracker.record.registration import RunSuperseded, resume_run
-from tracker.status import Status
+from tracker.status import Reason, Status
 from tracker.store.database import Database
 from tracker.store.schema.catalog import batches
 from tracker.store.schema.messages import transitions
@@ -92,8 +94,9 @@ def make_driver(
     batch_size: int,
     is_settled: Callable[[RunCampaign], bool] = lambda _: False,
     is_paused: Callable[[RunCampaign], bool] = lambda _: False,
+    is_cancelled: Callable[[RunCampaign], bool] = lambda _: False,
 ) -> Driver:
-    return Driver(database, app, run, batch_size, is_settled, is_paused)
+    return Driver(database, app, run, batch_size, is_settled, is_paused, is_cancelled)
 
 
 def arrivals(database: Database, run: Run, index: int = 0) -> list[float]:
@@ -349,3 +352,39 @@ def test_a_campaign_that_is_paused_before_its_start_begins_when_it_is_resumed(
     is_paused = False
     assert driver.send_due_batch() == 20
     assert arrivals(database, run) == [5.0] * 20
+
+
+def test_what_is_left_of_a_cancelled_campaign_is_recorded_and_cancelled_at_once(
+    database: Database, tmp_path: Path, app: RecordingApp, clock: ManualClock
+) -> None:
+    begun = {"name": "begun", "load": {"shape": {"constant": 10}}}
+    later = {"name": "later", "audience": 20, "load": {"start": "1h"}}
+    run = start(database, tmp_path, begun, later)
+    cancelled: set[str] = set()
+    driver = make_driver(
+        database,
+        app,
+        run,
+        30,
+        is_cancelled=lambda run_campaign: run_campaign.campaign.name in cancelled,
+    )
+    clock.advance(2)
+    assert [driver.send_due_batch() for _ in range(2)] == [21, 0]
+    for campaign in run.recorded_campaigns:
+        cancel_campaign(database, campaign, actor="asha", reason="")
+    cancelled.update(("begun", "later"))
+    clock.advance(1)
+    sizes = []
+    while size := driver.send_due_batch():
+        sizes.append(size)
+    assert sorted(sizes) == [19, 20, 30, 30]
+    assert len(app.sent_batches) == 1, "the rest gets no task"
+    with database.read() as connection:
+        reports = make_reports(connection, run.recorded_campaigns)
+    assert [report.count_messages(Status.NOT_SENT, Reason.CANCELLED) for report in reports] == [
+        79,
+        20,
+    ]
+    assert [report.count_messages(Status.QUEUED) for report in reports] == [21, 0]
+    settle(database, app.sent_batches)
+    assert_passed(judge_recorded_run(database, run))

@@ -43,7 +43,7 @@ from tracker.status import SENT_STATUSES, Reason, Status, Step
 from tracker.store.database import Database
 from tracker.store.schema.catalog import batches, campaigns, gateways, runs
 from tracker.store.schema.messages import NO_REASON, messages, tallies, transitions
-from tracker.store.schema.work import parts, steps
+from tracker.store.schema.work import open_submissions, parts, steps
 
 ATTEMPTS = 3
 HOUR = to_microseconds(timedelta(hours=1))
@@ -95,6 +95,8 @@ class Case:
     retry_after: int
     deferral_due: int | None = None
     is_paused: bool = False
+    is_cancelled: bool = False
+    has_open_submission: bool = False
 
     def state(self, now: Instant) -> BatchState:
         statuses = {status for status, _ in self.occupied}
@@ -114,12 +116,16 @@ class Case:
         return BatchState(
             occupied=frozenset(self.occupied),
             attempts=ATTEMPTS,
-            completed_checks={*self.checks.recorded} - {*self.checks.segmented},
+            completed_checks=frozenset()
+            if self.is_cancelled
+            else {*self.checks.recorded} - {*self.checks.segmented},
             retry_due_at=retry_due_at if needs_retry_time else None,
             receipts_due_at=None if self.receipts_due is None else now + self.receipts_due,
             engagement_due_at=None if self.engagement_due is None else now + self.engagement_due,
             deferral_due_at=now + self.deferral_due if self.deferral_due is not None else None,
             is_paused=self.is_paused,
+            is_cancelled=self.is_cancelled,
+            has_open_submission=self.has_open_submission,
         )
 
 
@@ -136,23 +142,32 @@ def cases(retry_after: int) -> list[Case]:
 
 
 @pytest.mark.parametrize(
-    ("retry_after", "is_paused"),
+    ("retry_after", "action"),
     [
-        pytest.param(0, False, id="at once"),
-        pytest.param(HOUR, False, id="due"),
-        pytest.param(3 * HOUR, False, id="not due"),
-        pytest.param(0, True, id="paused"),
+        pytest.param(0, None, id="at once"),
+        pytest.param(HOUR, None, id="due"),
+        pytest.param(3 * HOUR, None, id="not due"),
+        pytest.param(0, "paused_at", id="paused"),
+        pytest.param(0, "cancelled_at", id="cancelled"),
     ],
 )
 def test_function_sql_and_stalled_search_agree_on_every_state(
-    database: Database, retry_after: int, is_paused: bool
+    database: Database, retry_after: int, action: str | None
 ) -> None:
-    all_cases = [replace(case, is_paused=is_paused) for case in cases(retry_after)]
+    all_cases = [
+        replace(
+            case,
+            is_paused=action == "paused_at",
+            is_cancelled=action == "cancelled_at",
+            has_open_submission=action == "cancelled_at" and number % 3 == 0,
+        )
+        for number, case in enumerate(cases(retry_after))
+    ]
     campaign = make_campaign(database, Plan(attempts=ATTEMPTS, size=1))
     with database.write() as connection:
         connection.execute(sa.update(gateways).values(retry_after=retry_after))
-        if is_paused:
-            connection.execute(sa.update(campaigns).values(paused_at=1))
+        if action is not None:
+            connection.execute(sa.update(campaigns).values({action: 1}))
         campaign = load_campaign(connection, campaign.id)
         now = campaign.clock.now()
         insert_cases(connection, campaign, all_cases, now)
@@ -168,7 +183,7 @@ def test_function_sql_and_stalled_search_agree_on_every_state(
             batch.batch: (batch.step, batch.idle_since)
             for batch in find_idle_batches(connection, [campaign], IDLE_FOR)
         }
-        selected = {*connection.scalars(candidates_query(cutoff, is_paused))}
+        selected = {*connection.scalars(candidates_query(cutoff, action))}
     decisions = [decide_step(case.state(now)) for case in all_cases]
     assert settled == {
         key for key, decision in zip(keys, decisions, strict=True) if decision is None
@@ -184,9 +199,13 @@ def test_function_sql_and_stalled_search_agree_on_every_state(
     assert selected - has_retries <= stalled.keys(), "and none that waits may fill its limit"
 
 
-def candidates_query(cutoff: Instant, is_paused: bool) -> sa.Select[tuple[int]]:
-    held = sa.true() if is_paused else sa.false()
-    condition = has_next_step(ATTEMPTS, due_before=cutoff, is_paused=held)
+def candidates_query(cutoff: Instant, action: str | None) -> sa.Select[tuple[int]]:
+    is_paused, is_cancelled = (
+        sa.true() if action == column else sa.false() for column in ("paused_at", "cancelled_at")
+    )
+    condition = has_next_step(
+        ATTEMPTS, due_before=cutoff, is_paused=is_paused, is_cancelled=is_cancelled
+    )
     return sa.select(batches.c.batch).where(condition)
 
 
@@ -195,7 +214,8 @@ def insert_cases(
 ) -> None:
     """Record each case as a batch of two messages; the journal would take minutes for them."""
     rows: dict[sa.Table, list[dict[str, object]]] = {
-        table: [] for table in (batches, messages, transitions, tallies, steps, parts)
+        table: []
+        for table in (batches, messages, transitions, tallies, steps, parts, open_submissions)
     }
     for batch, case in enumerate(all_cases):
         key = {"campaign_id": campaign.id, "batch": batch}
@@ -231,6 +251,9 @@ def insert_cases(
                 )
         written = {"worker": "test", "started_at": now, "finished_at": now, "moved": 0}
         rows[steps] += [{**key, **written, "step": step} for step in case.checks.recorded]
+        if case.has_open_submission:
+            noted = {"attempt": 1, "first": 2 * batch, "last": 2 * batch + 1}
+            rows[open_submissions].append({**key, **noted})
         segment = {"first": 2 * batch, "size": 2, "tries": 1}
         rows[parts] += [{**key, **segment, "step": step} for step in case.checks.segmented]
     for table, values in rows.items():

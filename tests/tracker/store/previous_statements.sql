@@ -1,4 +1,4 @@
--- Statements for the schema 0010_applied_migrations: each table is filled, read and changed as a worker
+-- Statements for the schema 0013_cancellation: each table is filled, read and changed as a worker
 -- of that version knows it. See test_compatible_migrations.py.
 SELECT id, at, actor, action, target_kind, target, campaign_id, batch, run_id, reason FROM actions;
 UPDATE actions SET at = at, actor = actor, action = action, target_kind = target_kind, target = target, campaign_id = campaign_id, batch = batch, run_id = run_id, reason = reason;
@@ -74,3 +74,6 @@ UPDATE reports SET campaign_id = campaign_id, batch = batch, kind = kind, receiv
 INSERT INTO steps (id, campaign_id, batch, step, task_id, worker, started_at, finished_at, moved, check_times) VALUES (1, 1, 0, 'enqueue', 'task-1', 'test', 1796138935963856, 1796138936741759, 22, NULL);
 SELECT id, campaign_id, batch, step, task_id, worker, started_at, finished_at, moved, check_times FROM steps;
 UPDATE steps SET campaign_id = campaign_id, batch = batch, step = step, task_id = task_id, worker = worker, started_at = started_at, finished_at = finished_at, moved = moved, check_times = check_times;
+SELECT paused_at, resumed_at, cancelled_at FROM campaigns WHERE id = 1;
+SELECT batch FROM open_submissions WHERE campaign_id = 1 AND batch = 0 AND attempt = 1 AND first <= 3 AND last >= 3;
+DELETE FROM open_submissions WHERE id IN (1, 2);

@@ -18,7 +18,7 @@ LAYERS = [
     pytest.param(SIMULATOR_MIGRATIONS, id="simulator"),
 ]
 
-PREVIOUS_REVISION = "0010_applied_migrations"
+PREVIOUS_REVISION = "0013_cancellation"
 """The schema of `previous_statements.sql`. No earlier release exists whose workers could run here.
 
 After an incompatible migration, both are replaced by those of its own schema.

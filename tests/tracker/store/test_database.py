@@ -483,7 +483,7 @@ def test_the_head_is_the_newest_revision_and_files_are_named_after_revisions(
 
 
 HEAD_DIGESTS = {
-    "tracker": ("0012_retention", "4a3e274df4a80a0f"),
+    "tracker": ("0013_cancellation", "314481c91a75fe90"),
     "simulator": ("0008_initial", "70efc4a72a34e422"),
 }
 """The head of each layer, and the digest of its file."""

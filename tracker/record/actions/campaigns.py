@@ -1,4 +1,7 @@
-"""Pause and resume campaigns: `pause_campaign` and `resume_campaign`, for all interfaces.
+"""Pause, resume and cancel campaigns, for all interfaces.
+
+`pause_campaign`, `resume_campaign` and `cancel_campaign` change the campaign, and write the action
+log. `tracker.record.actions.cancellation` moves the messages of a cancelled campaign.
 
 A paused campaign is one whose row says so. Everything that would queue, check or submit a message
 reads that row first: the driver, each step's task, and the search for stalled batches. Nothing is
@@ -34,10 +37,11 @@ def pause_campaign(database: Database, campaign: Campaign, *, actor: str, reason
         reason: why; may be empty.
 
     Raises:
-        ActionRefused: it is paused already, or its run has ended.
+        ActionRefused: it is paused already or cancelled, or its run has ended.
     """
     with database.write() as connection:
         row = _lock_campaign(connection, campaign)
+        _refuse_cancelled(campaign, row)
         if row.paused_at is not None:
             raise ActionRefused(f"campaign {campaign.name} is paused already")
         _refuse_ended_run(campaign, row)
@@ -61,6 +65,7 @@ def resume_campaign(database: Database, campaign: Campaign, *, actor: str, reaso
     """
     with database.write() as connection:
         row = _lock_campaign(connection, campaign)
+        _refuse_cancelled(campaign, row)
         if row.finished_at is not None:
             _refuse_ended_run(campaign, row)
         if row.paused_at is None:
@@ -71,13 +76,47 @@ def resume_campaign(database: Database, campaign: Campaign, *, actor: str, reaso
         )
 
 
+def cancel_campaign(database: Database, campaign: Campaign, *, actor: str, reason: str) -> Action:
+    """Cancel a campaign: from now on, none of its messages is offered to the gateway.
+
+    Submissions that have begun end as usual. The messages are moved by
+    `tracker.record.actions.cancellation.cancel_recorded_messages`, which the caller calls next;
+    what it leaves, the steps and the driver cancel. Returns the action as it is in the log.
+
+    Args:
+        actor: who cancels it, for the action log.
+        reason: why; may be empty.
+
+    Raises:
+        ActionRefused: it is cancelled already, or its run has ended.
+    """
+    with database.write() as connection:
+        row = _lock_campaign(connection, campaign)
+        _refuse_cancelled(campaign, row)
+        _refuse_ended_run(campaign, row)
+        _update(connection, campaign, cancelled_at=campaign.clock.now(), paused_at=None)
+        return record_action(
+            connection, ActionKind.CANCEL, campaign_target(campaign), actor=actor, reason=reason
+        )
+
+
+def _refuse_cancelled(campaign: Campaign, row: Row[Any]) -> None:
+    if row.cancelled_at is not None:
+        raise ActionRefused(f"campaign {campaign.name} is cancelled already")
+
+
 def _lock_campaign(connection: Connection, campaign: Campaign) -> Row[Any]:
-    """Lock a campaign until the transaction ends, and return its pause and the end of its run.
+    """Lock a campaign until the transaction ends, and return its state and that of its run.
 
     Rows that refer to the campaign, such as new batches, needn't wait.
     """
     query: sa.Select[Any] = (
-        sa.select(campaigns.c.paused_at, runs.c.finished_at, runs.c.given_up_as)
+        sa.select(
+            campaigns.c.paused_at,
+            campaigns.c.cancelled_at,
+            runs.c.finished_at,
+            runs.c.given_up_as,
+        )
         .join(runs, runs.c.id == campaigns.c.run_id)
         .where(campaigns.c.id == campaign.id)
     )

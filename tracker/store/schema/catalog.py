@@ -209,6 +209,7 @@ campaigns = Table(
     Column("keeps_suppressions", Boolean, nullable=False, server_default=false()),
     Column("paused_at", BigInteger),
     Column("resumed_at", BigInteger),
+    Column("cancelled_at", BigInteger),
     UniqueConstraint("run_id", "name"),
     Index(None, "name"),
     CheckConstraint(f"channel IN ({sql_string_list(Channel)})", name="channel"),
@@ -219,7 +220,8 @@ campaigns = Table(
     " its engagement was last rolled up. title: what people read beside the name. message: a JSON"
     " object of its templates and its size. keeps_suppressions: whether it adds to the suppression"
     " list of its organization. paused_at: since when a person has paused it; null if it isn't"
-    " paused. resumed_at: when it was last resumed. Both are instants of the run's clock.",
+    " paused. resumed_at: when it was last resumed. cancelled_at: when a person cancelled it; null"
+    " if nobody has. All are instants of the run's clock.",
 )
 
 batches = Table(

@@ -133,6 +133,22 @@ deferrals = Table(
     comment="Queued messages that a check deferred. until: when they are judged again.",
 )
 
+open_submissions = Table(
+    "open_submissions",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("campaign_id", Integer, nullable=False),
+    Column("batch", Integer, nullable=False),
+    Column("attempt", SmallInteger, nullable=False),
+    Column("first", Integer, nullable=False),
+    Column("last", Integer, nullable=False),
+    ForeignKeyConstraint(["campaign_id", "batch"], ["batches.campaign_id", "batches.batch"]),
+    Index(None, "campaign_id", "batch"),
+    comment="Messages that a step has begun to submit, and whose answer isn't recorded: the numbers"
+    " first to last that wait for an attempt. Written before the gateway is called, and deleted"
+    " with the answer.",
+)
+
 actions = Table(
     "actions",
     metadata,

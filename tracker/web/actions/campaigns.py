@@ -30,7 +30,7 @@ CAMPAIGN_ACTIONS: Mapping[ActionKind, CampaignAction] = {
 
 def list_offered(state: CampaignState) -> Sequence[ActionKind]:
     """Return the actions that make sense for a campaign in a state."""
-    if state in ENDED_STATES:
+    if state in (*ENDED_STATES, CampaignState.CANCELLED):
         return ()
     return (ActionKind.RESUME if state is CampaignState.PAUSED else ActionKind.PAUSE,)
 
