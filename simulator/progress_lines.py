@@ -31,3 +31,14 @@ class ProgressLines:
             self.show(f"{total:,} {label}")
 
         return add
+
+
+def format_seconds(seconds: float) -> str:
+    """Return a duration in its two largest units, such as "2 min 5 s"."""
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min" if minutes else f"{hours} h"
+    if minutes:
+        return f"{minutes} min {seconds} s" if seconds else f"{minutes} min"
+    return f"{seconds} s"

@@ -1,5 +1,6 @@
 """Output files of commands."""
 
+from datetime import timedelta
 from pathlib import Path
 
 from tracker.errors import SendtraceError, UsageError
@@ -29,3 +30,17 @@ def write_output(option: str, file: Path, text: str) -> None:
             stream.write(text)
     except OSError as error:
         raise SendtraceError(f"{option} {file}: can't be written: {error.strerror}") from None
+
+
+def parse_duration_option(option: str, text: str) -> timedelta:
+    """Return the duration that an option gives, such as "30m"; raise UsageError unless it is one.
+
+    Args:
+        option: the option, for the error.
+    """
+    from simulator.values import parse_positive_duration  # loads pydantic
+
+    try:
+        return parse_positive_duration(text)
+    except ValueError as error:
+        raise UsageError(f"{option}: {error}") from None

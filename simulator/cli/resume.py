@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from simulator.cli.actions import ReasonOption, act_on_campaign
-from simulator.cli.output import check_writable, write_output
+from simulator.cli.output import check_writable, parse_duration_option, write_output
 from simulator.cli.signals import exit_immediately, set_shutdown_handler
 from simulator.cli.simulate import (
     BrokerOption,
@@ -47,6 +47,13 @@ AttachOption = Annotated[
     typer.Option("--attach/--no-attach", help="Use workers that already run. Default: as before."),
 ]
 
+OutageLimitOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="DURATION", help="Longest outage of the broker or the database. Default: as before."
+    ),
+]
+
 
 @exit_on_error
 def judge(
@@ -81,6 +88,7 @@ def resume(
     database: DatabaseOption = None,
     broker: BrokerOption = None,
     attach: AttachOption = None,
+    outage_limit: OutageLimitOption = None,
     json_file: ResumeFileOption = None,
     run: RunOption = None,
     reason: ReasonOption = "",
@@ -96,8 +104,8 @@ def resume(
     message ends as in a run without a pause, except where credit, a message limit or the date
     decides.
     Faults whose time had come are not injected again. The result is marked as resumed: figures of
-    its speed aren't comparable, and thresholds on them are not judged. --workers, --broker and
-    --attach belong to a run.
+    its speed aren't comparable, and thresholds on them are not judged. --workers, --broker,
+    --attach and --outage-limit belong to a run.
 
     Exit codes: of a campaign, 0 resumed · 2 no such campaign, or one that isn't paused; of a run,
     as of `simulate`; 2 also for a run that is finished or running; 99 also for a threshold that is
@@ -106,7 +114,12 @@ def resume(
     Examples: sendtrace resume diwali-email · sendtrace resume 3 --workers 4
     """
     run_id = _parse_run(target)
-    options = {"--workers": workers, "--broker": broker, "--attach": attach}
+    options = {
+        "--workers": workers,
+        "--broker": broker,
+        "--attach": attach,
+        "--outage-limit": outage_limit,
+    }
     if run_id is None:
         _reject_options(options, "a run")
         from tracker.record.actions.campaigns import resume_campaign
@@ -114,7 +127,7 @@ def resume(
         act_on_campaign(resume_campaign, target, run, reason, json_file, database)
         return
     _reject_options({"--run": run, "--reason": reason or None}, "a campaign")
-    _resume_run(run_id, workers, database, broker, attach, json_file)
+    _resume_run(run_id, workers, database, broker, attach, outage_limit, json_file)
 
 
 def _parse_run(target: str) -> int | None:
@@ -138,6 +151,7 @@ def _resume_run(
     database: str | None,
     broker: str | None,
     attach: bool | None,
+    outage_limit: str | None,
     json_file: Path | None,
 ) -> None:
     set_shutdown_handler(exit_immediately)
@@ -149,7 +163,13 @@ def _resume_run(
     settings = load_settings(database_url=database, broker_url=broker)
     all_checks()  # a check that can't be loaded is an error before anything is changed
     set_shutdown_handler(signal.default_int_handler)  # a run cleans up when it is interrupted
-    options = ResumeOptions(workers=workers, is_attached=attach)
+    options = ResumeOptions(
+        workers=workers,
+        is_attached=attach,
+        outage_limit=(
+            None if outage_limit is None else parse_duration_option("--outage-limit", outage_limit)
+        ),
+    )
     _finish(resume_run(settings, run_id, options, _print_result), json_file)
 
 

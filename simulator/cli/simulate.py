@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from simulator.cli.output import check_writable, write_output
+from simulator.cli.output import check_writable, parse_duration_option, write_output
 from simulator.cli.runs import EXIT_THRESHOLD_MISSED
 from simulator.cli.signals import EXIT_INTERRUPTED, exit_immediately, set_shutdown_handler
 from tracker.commands import EXIT_FAILURE, EXIT_INVARIANT_VIOLATED, DatabaseOption, exit_on_error
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from tracker.settings import Settings
 
 DEFAULT_WORKERS = 2
+
+DEFAULT_OUTAGE_LIMIT = "30m"
 
 DEFAULT_BATCH_SIZE = 10_000
 """Larger batches don't increase the throughput; see docs/decisions.md."""
@@ -56,6 +58,14 @@ BrokerOption = Annotated[
 AttachOption = Annotated[
     bool, typer.Option("--attach", help="Use workers that already run on the broker.")
 ]
+OutageLimitOption = Annotated[
+    str,
+    typer.Option(
+        "--outage-limit",
+        metavar="DURATION",
+        help="Longest outage of the broker or the database. A longer one interrupts the run.",
+    ),
+]
 RepeatOption = Annotated[
     int, typer.Option(metavar="N", min=1, max=100, help="Number of runs, to measure noise.")
 ]
@@ -84,6 +94,7 @@ def simulate(
     repeat: RepeatOption = 1,
     record: RecordOption = True,
     sweep: SweepOption = True,
+    outage_limit: OutageLimitOption = DEFAULT_OUTAGE_LIMIT,
     json_file: JsonFileOption = None,
 ) -> None:
     """Run a scenario and check every message against its prediction.
@@ -116,6 +127,7 @@ def simulate(
         is_attached=attach,
         should_record=record,
         should_sweep=sweep,
+        outage_limit=parse_duration_option("--outage-limit", outage_limit),
     )
     outcomes = _run_repeatedly(parsed, settings, options, repeat, json_file)
     code = max(map(choose_exit_code, outcomes), key=EXIT_CODES_BY_SEVERITY.index)

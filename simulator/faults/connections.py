@@ -46,9 +46,9 @@ def start_local_stack(scenario: Scenario, settings: Settings) -> Iterator[LocalS
         worker_broker = broker.url
         if FaultKind.PAUSE in kinds:
             folder = broker.folder / "everybody"
-            database_proxy = _make_database_proxy(database_url, folder)
+            database_proxy = make_database_proxy(database_url, folder)
             stack.enter_context(database_proxy.running())
-            database_url = _redirect(database_url, folder)
+            database_url = redirect_database(database_url, folder)
         worker_database = database_url
         if FaultKind.PARTITION in kinds:
             socket = broker.folder / "workers.sock"
@@ -56,8 +56,8 @@ def start_local_stack(scenario: Scenario, settings: Settings) -> Iterator[LocalS
             worker_broker = f"redis+socket://{socket}"
             if is_postgresql(settings):
                 folder = broker.folder / "workers"
-                worker_proxies.append(_make_database_proxy(database_url, folder))
-                worker_database = _redirect(database_url, folder)
+                worker_proxies.append(make_database_proxy(database_url, folder))
+                worker_database = redirect_database(database_url, folder)
         for proxy in worker_proxies:
             stack.enter_context(proxy.running())
         yield LocalStack(
@@ -75,13 +75,13 @@ def is_postgresql(settings: Settings) -> bool:
     return sa.make_url(settings.resolved_database_url).get_backend_name() == "postgresql"
 
 
-def _make_database_proxy(url: str, folder: Path) -> SocketProxy:
+def make_database_proxy(url: str, folder: Path) -> SocketProxy:
     """Make a proxy to a PostgreSQL server, on a socket in a folder of its own."""
     folder.mkdir(mode=0o700)
     return SocketProxy(folder / _socket_name(POSTGRESQL_PORT), _parse_upstream(url))
 
 
-def _redirect(url: str, folder: Path) -> str:
+def redirect_database(url: str, folder: Path) -> str:
     """Return the URL of the same database through the proxy whose socket is in a folder."""
     proxied = sa.make_url(url).set(host=None, port=POSTGRESQL_PORT, query={"host": str(folder)})
     return proxied.render_as_string(hide_password=False)

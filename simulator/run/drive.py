@@ -10,8 +10,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from simulator.faults.inject import FaultInjector
 from simulator.results.observations import DriverObservations, RunState
 from simulator.results.result import RunResult
-from simulator.retry import retry_transient
-from simulator.run.driver_record import load_drivers, record_observations
+from simulator.retry import OutageLimitReached
+from simulator.run.driver_record import DriverRecord, load_drivers, record_observations
 from simulator.run.judge import RecordedRun
 from simulator.run.observers.base import BackgroundObserver, RunObserver
 from simulator.run.observers.gateway_warnings import GatewayWarnings
@@ -34,6 +34,7 @@ from tracker.errors import SendtraceError
 from tracker.queries.campaign_state import read_run_states
 from tracker.record import registration
 from tracker.record.rollup import roll_up_engagement
+from tracker.store.database import Database
 
 
 class RunFailed(SendtraceError):
@@ -64,7 +65,7 @@ def drive_run(
         RunSuperseded: another driver has resumed the run; the result is not recorded.
     """
     with catch_shutdown_request() as is_shutdown_requested:
-        with open_display() as display:
+        with open_display() as display, system.outages.shown_on(display):
             driver = _RunDriver(system, run, options, heartbeat, display)
             state, own = driver.play(is_shutdown_requested)
             if state is not RunState.FINISHED:
@@ -72,11 +73,11 @@ def drive_run(
             display.log("verifying results")
             result = _verify(system, run, state, own)
         print_result(result)
-        retry_transient(partial(_require_ownership, system, run))
+        system.outages.retry(partial(_require_ownership, system, run))
         page, archive_error = None, None
         if options.should_record:
             page, archive_error = archive_result(
-                system.database, system.settings.home, result, series=options.series
+                system.database, system.outages, system.settings.home, result, series=options.series
             )
         else:
             with suppress(OSError):  # it contains rejected rows
@@ -120,7 +121,9 @@ class _RunDriver:
     ) -> tuple[RunState, DriverObservations]:
         """Play the run, and stop its worker."""
         if self._run.resumption is not None:
-            retry_transient(self._sweeper.sweep)  # its tasks went with the broker of its driver
+            self._system.outages.retry(
+                self._sweeper.sweep
+            )  # its tasks went with the broker of its driver
         player = RunPlayer(
             self._system,
             self._run,
@@ -142,7 +145,7 @@ class _RunDriver:
     def _list_observers(self) -> list[RunObserver]:
         system, run, log = self._system, self._run, self._display.log
         observers: list[RunObserver] = [self._display, OwnershipCheck(self._heartbeat)]
-        observers.append(NightlyRollups(system.app, run, system.settings.zone, log))
+        observers.append(NightlyRollups(system.app, system.outages, run, system.settings.zone, log))
         if system.worker is not None:
             observers.append(WorkerMonitor(system.worker, log))
             observers.append(GatewayWarnings(system.worker.log, log))
@@ -184,11 +187,17 @@ def _verify(system: RunSystem, run: Run, state: RunState, own: DriverObservation
     """End a run on record, and judge it."""
     database = system.database
     database.close()  # SQLite's connections have cached up to 32 MB each
-    retry_transient(partial(roll_up_engagement, database, system.settings.zone, run.campaign_ids))
-    retry_transient(partial(_end_run, system, run, state, own))
+    system.outages.retry(
+        partial(roll_up_engagement, database, system.settings.zone, run.campaign_ids)
+    )
+    system.outages.retry(partial(_end_run, system, run, state, own))
+    drivers = system.outages.retry(partial(_load_drivers, database, run))
+    return RecordedRun(run=run, state=state, drivers=drivers).judge(database, system.outages)
+
+
+def _load_drivers(database: Database, run: Run) -> tuple[DriverRecord, ...]:
     with database.read() as connection:
-        drivers = tuple(load_drivers(connection, run.id))
-    return RecordedRun(run=run, state=state, drivers=drivers).judge(database)
+        return tuple(load_drivers(connection, run.id))
 
 
 def _discard_remaining_tasks(system: RunSystem, run: Run, log: Callable[[str], None]) -> None:
@@ -198,7 +207,7 @@ def _discard_remaining_tasks(system: RunSystem, run: Run, log: Callable[[str], N
     """
     if system.worker is not None:
         system.worker.stop()
-    system.broker.drop_tasks(run.campaign_ids)
+    system.outages.retry(partial(system.broker.drop_tasks, run.campaign_ids))
     if system.worker is None:
         log("attached workers may continue with the tasks that they hold")
 
@@ -230,6 +239,8 @@ def add_run_to_errors(system: RunSystem, run: Run, *, has_started: bool) -> Iter
             _end_run(system, run, RunState.INTERRUPTED)
         hint = f"{report}; {resume}" if has_started else never_started
         raise RunInterrupted(f"run {run.id} was interrupted; {hint}") from None
+    except OutageLimitReached as error:
+        raise _end_by_outage(system, run, error, has_started=has_started) from error
     except registration.RunSuperseded as error:
         raise RunFailed(f"{error}\nthe other driver continues run {run.id}; {report}") from error
     except SendtraceError as error:
@@ -237,6 +248,32 @@ def add_run_to_errors(system: RunSystem, run: Run, *, has_started: bool) -> Iter
             raise RunFailed(f"{error}\n{judge}") from error
         hint = f"{report}; 30 s from now, {resume}" if has_started else never_started
         raise RunFailed(f"{error}\nrun {run.id} did not finish; {hint}") from error
+
+
+def _end_by_outage(
+    system: RunSystem, run: Run, error: OutageLimitReached, *, has_started: bool
+) -> RunFailed:
+    """Give up a run that an outage has outlasted; return the error that says what is left."""
+    if _has_ended(system, run):
+        return RunFailed(
+            f"{error}\nrun {run.id} has ended; sendtrace judge {run.id} gives its result"
+        )
+    if system.worker is not None:
+        system.worker.kill()  # a warm shutdown would wait for the service as well
+    state = "was interrupted"
+    when = "once it is available again"
+    try:
+        _end_run(system, run, RunState.INTERRUPTED)
+    except (SQLAlchemyError, SendtraceError):
+        state = "is interrupted, which is not on record: the database is unavailable"
+        when = "once it is available again and 30 s have passed"
+    if not has_started:
+        return RunFailed(
+            f"{error}\nrun {run.id} {state}; it never started, so run the scenario again"
+        )
+    return RunFailed(
+        f"{error}\nrun {run.id} {state}; {when}, sendtrace resume {run.id} continues it"
+    )
 
 
 def _has_ended(system: RunSystem, run: Run) -> bool:

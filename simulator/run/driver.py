@@ -9,7 +9,7 @@ import numpy as np
 from celery import Celery
 from sqlalchemy.exc import IntegrityError
 
-from simulator.retry import retry_transient
+from simulator.retry import Outages
 from simulator.schema import driver_acknowledgements
 from simulator.setup.run import Run, RunCampaign
 from tracker.clock import MICROSECONDS_PER_SECOND, Instant, SystemClock, from_seconds, to_seconds
@@ -42,6 +42,7 @@ class Driver:
         is_paused: says whether a campaign is paused; none of its messages is then enqueued.
         is_cancelled: says whether a campaign is cancelled; its messages are then recorded, and
             cancelled at once.
+        outages: the outages of database and broker that the driver waits for.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class Driver:
         is_settled: Callable[[RunCampaign], bool],
         is_paused: Callable[[RunCampaign], bool],
         is_cancelled: Callable[[RunCampaign], bool],
+        outages: Outages,
     ) -> None:
         self._database = database
         self._app = app
@@ -60,6 +62,7 @@ class Driver:
         self._is_settled = is_settled
         self._is_paused = is_paused
         self._is_cancelled = is_cancelled
+        self._outages = outages
         self._driver_number = run.driver_number
         self._campaigns_by_name = {
             run_campaign.campaign.name: run_campaign for run_campaign in run.campaigns
@@ -74,7 +77,7 @@ class Driver:
 
     def _add_campaign(self, run_campaign: RunCampaign) -> None:
         """Add a campaign as one that has yet to begin or, if batches are recorded, continues."""
-        last_batch = retry_transient(partial(self._find_last_batch, run_campaign.campaign))
+        last_batch = self._outages.retry(partial(self._find_last_batch, run_campaign.campaign))
         if last_batch is None:
             self._waiting_campaigns.append(run_campaign)
             return
@@ -132,7 +135,7 @@ class Driver:
 
     def _send_batch(self, sending: "_CampaignProgress", size: int) -> None:
         campaign = sending.run_campaign.campaign
-        batch = retry_transient(
+        batch = self._outages.retry(
             partial(
                 enqueue_once,
                 self._database,
@@ -145,12 +148,14 @@ class Driver:
                 resumes=self._driver_number,
             )
         )
-        retry_transient(partial(record_acknowledgement, self._database, batch))
+        self._outages.retry(partial(record_acknowledgement, self._database, batch))
         if sending.is_cancelled:
-            retry_transient(partial(cancel_batch, self._database, batch, DRIVER_AUTHOR))
+            self._outages.retry(partial(cancel_batch, self._database, batch, DRIVER_AUTHOR))
         else:
             arguments = StepArguments(campaign=campaign.id, batch=batch.batch)
-            retry_transient(partial(enqueue_step, self._app, Step.SUPPRESS, arguments, campaign))
+            self._outages.retry(
+                partial(enqueue_step, self._app, Step.SUPPRESS, arguments, campaign)
+            )
         sending.record_sent(size)
         self.messages_sent += size
 

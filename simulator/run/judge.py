@@ -6,7 +6,7 @@ from functools import partial
 
 from simulator.results.observations import RunConditions, RunObservations, RunState
 from simulator.results.result import RunResult, judge_run
-from simulator.retry import retry_transient
+from simulator.retry import JUDGE_OUTAGE_LIMIT, Outages
 from simulator.run.driver_record import DriverRecord, load_drivers
 from simulator.run.options import RunOptions
 from simulator.run.outcome import RunOutcome, archive_result
@@ -58,10 +58,10 @@ class RecordedRun:
             drivers=[driver.observations for driver in self.drivers],
         )
 
-    def judge(self, database: Database) -> RunResult:
+    def judge(self, database: Database, outages: Outages) -> RunResult:
         """Compare the run with its prediction and its thresholds."""
-        retry_transient(partial(analyze_all_tables, database))
-        return retry_transient(
+        outages.retry(partial(analyze_all_tables, database))
+        return outages.retry(
             partial(judge_run, database, self.run, self.observations, self.conditions)
         )
 
@@ -100,11 +100,12 @@ def judge(
         UsageError: the run doesn't exist, never started, or has a living driver.
     """
     settings.prepare_home()
+    outages = Outages(JUDGE_OUTAGE_LIMIT)
     recorded = load_recorded_run(database, run_id)
-    retry_transient(partial(roll_up_engagement, database, settings.zone, recorded.run.campaign_ids))
-    result = recorded.judge(database)
+    outages.retry(partial(roll_up_engagement, database, settings.zone, recorded.run.campaign_ids))
+    result = recorded.judge(database, outages)
     print_result(result)
     page, archive_error = archive_result(
-        database, settings.home, result, series=recorded.options.series
+        database, outages, settings.home, result, series=recorded.options.series
     )
     return RunOutcome(result=result, page=page, archive_error=archive_error)

@@ -1,8 +1,10 @@
 """Options of a run: how a scenario is run, as opposed to what is in it."""
 
 from dataclasses import dataclass
+from datetime import timedelta
 
 from simulator.figures import WORKERS_CPU, WORKERS_MEMORY, find_speed_group, is_sampled
+from simulator.retry import DEFAULT_OUTAGE_LIMIT
 from simulator.scenario.file import Scenario
 from tracker.errors import UsageError
 
@@ -17,6 +19,7 @@ class RunOptions:
         is_attached: use workers that run already, and start none.
         should_record: keep the result, and sample queues and workers.
         should_sweep: re-queue stalled batches.
+        outage_limit: how long an outage of the broker or the database may last.
         series: the first of the runs that this one repeats; None for the first itself.
     """
 
@@ -25,6 +28,7 @@ class RunOptions:
     is_attached: bool
     should_record: bool
     should_sweep: bool
+    outage_limit: timedelta = DEFAULT_OUTAGE_LIMIT
     series: int | None = None
 
 

@@ -8,7 +8,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from simulator.results.archive.store import store_result
 from simulator.results.result import RunResult
-from simulator.retry import retry_transient
+from simulator.retry import Outages
 from simulator.setup.run_folder import create_run_folder
 from tracker.output.svg import DrawingFailed
 from tracker.store.database import Database
@@ -31,7 +31,7 @@ class RunOutcome:
 
 
 def archive_result(
-    database: Database, home: Path, result: RunResult, *, series: int | None
+    database: Database, outages: Outages, home: Path, result: RunResult, *, series: int | None
 ) -> tuple[Path | None, str | None]:
     """Store a result; return its page, or why it could not be stored.
 
@@ -45,7 +45,7 @@ def archive_result(
         if not result.run.folder.is_dir():
             folder = create_run_folder(home, result.run.id)
             result = replace(result, run=replace(result.run, folder=folder))
-        page = retry_transient(
+        page = outages.retry(
             partial(store_result, database, result, render_result_page, series=series)
         )
     except OSError as error:

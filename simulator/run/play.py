@@ -4,7 +4,6 @@ import time
 from collections.abc import Callable, Sequence
 
 from simulator.results.observations import DriverObservations, RunState
-from simulator.retry import retry_transient
 from simulator.run.abort import AbortCheck
 from simulator.run.driver import Driver
 from simulator.run.observers.base import RunObserver, RunSnapshot, notify_observers
@@ -57,7 +56,7 @@ class RunPlayer:
         self._is_shutdown_requested = is_shutdown_requested
         self._log = log
         self._watch = ProgressWatch(
-            system.database, run.recorded_campaigns, system.broker, system.app
+            system.database, run.recorded_campaigns, system.broker, system.app, system.outages
         )
         self._driver = Driver(
             system.database,
@@ -67,6 +66,7 @@ class RunPlayer:
             is_settled=self._watch.is_settled,
             is_paused=self._watch.is_paused,
             is_cancelled=self._watch.is_cancelled,
+            outages=system.outages,
         )
         self._abort_check = AbortCheck(run)
         self._last_arrival_at = max(run_campaign.last_arrival_at for run_campaign in run.campaigns)
@@ -110,7 +110,7 @@ class RunPlayer:
                     return None
                 progress_timer.restart(progress_interval(time.monotonic() - began))
             if self._abort_check and abort_timer.is_due():
-                threshold = retry_transient(self._find_unreachable_threshold)
+                threshold = self._system.outages.retry(self._find_unreachable_threshold)
                 if threshold is not None:
                     return self._abort(threshold)
                 abort_timer.restart(ABORT_CHECK_INTERVAL_SECONDS)

@@ -3,12 +3,13 @@
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from functools import partial
 
 from simulator.faults.inject import reject_unsupported_faults
 from simulator.results.observations import RunConditions
 from simulator.results.result import RunResult
-from simulator.retry import retry_transient
+from simulator.retry import Outages
 from simulator.run.drive import add_run_to_errors, drive_run
 from simulator.run.driver_record import load_drivers, record_driver
 from simulator.run.environment import describe_conditions, describe_machine
@@ -47,10 +48,12 @@ class ResumeOptions:
     Attributes:
         workers: worker processes to start.
         is_attached: use workers that run already, and start none.
+        outage_limit: how long an outage of the broker or the database may last.
     """
 
     workers: int | None = None
     is_attached: bool | None = None
+    outage_limit: timedelta | None = None
 
 
 def resume(
@@ -80,7 +83,7 @@ def resume(
     with open_system(scenario, settings, chosen) as system, system.readable_errors():
         system.wait_until_ready()
         conditions = describe_conditions(system, chosen, machine)
-        run = claim_run(system.database, recorded, chosen, conditions)
+        run = claim_run(system.database, system.outages, recorded, chosen, conditions)
         with (
             add_run_to_errors(system, run, has_started=True),
             keep_alive(system.database, run.id, run.driver_number) as heartbeat,
@@ -106,6 +109,7 @@ def _choose_options(recorded: RecordedRun, options: ResumeOptions) -> RunOptions
         last,
         workers=last.workers if options.workers is None else options.workers,
         is_attached=last.is_attached if options.is_attached is None else options.is_attached,
+        outage_limit=last.outage_limit if options.outage_limit is None else options.outage_limit,
     )
 
 
@@ -128,7 +132,11 @@ def plan_resumption(database: Database, recorded: RecordedRun) -> Run:
 
 
 def claim_run(
-    database: Database, recorded: RecordedRun, options: RunOptions, conditions: RunConditions
+    database: Database,
+    outages: Outages,
+    recorded: RecordedRun,
+    options: RunOptions,
+    conditions: RunConditions,
 ) -> Run:
     """Make this process the driver of a run, and return the run as it continues.
 
@@ -138,10 +146,10 @@ def claim_run(
     Raises:
         RunIsAlive: another driver was faster.
     """
-    run = retry_transient(partial(plan_resumption, database, recorded))
+    run = outages.retry(partial(plan_resumption, database, recorded))
     # It also identifies the claim, if a lost connection hides whether that was committed.
     started_at = run.clock.now()
-    retry_transient(partial(_record_claim, database, run, options, conditions, started_at))
+    outages.retry(partial(_record_claim, database, run, options, conditions, started_at))
     return run
 
 

@@ -5,7 +5,6 @@ from functools import partial
 
 from simulator.results.observations import RunConditions
 from simulator.results.result import RunResult
-from simulator.retry import retry_transient
 from simulator.run.drive import add_run_to_errors, drive_run
 from simulator.run.driver_record import record_driver
 from simulator.run.environment import describe_conditions
@@ -42,15 +41,18 @@ def record_and_drive(
         with add_run_to_errors(system, run, has_started=False):
             system.wait_until_ready()
             conditions = describe_conditions(system, options, machine)
-            run = retry_transient(partial(_start_run, system, run, options, conditions))
+            run = system.outages.retry(partial(_start_run, system, run, options, conditions))
         with add_run_to_errors(system, run, has_started=True):
             return drive_run(system, run, options, heartbeat, print_result)
 
 
 def _record_run(system: RunSystem, scenario: Scenario) -> Run:
     """Record all that a run needs before its first message."""
-    with open_display(scenario.generated_customer_count) as display:
-        left_over = retry_transient(system.broker.count_waiting_tasks)
+    with (
+        open_display(scenario.generated_customer_count) as display,
+        system.outages.shown_on(display),
+    ):
+        left_over = system.outages.retry(system.broker.count_waiting_tasks)
         if left_over:
             display.log(
                 f"the broker holds {pluralize(left_over, 'task')} of earlier runs;"

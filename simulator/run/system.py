@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from celery import Celery
 
 from simulator.faults.connections import LocalStack, start_local_stack
+from simulator.retry import Outages
 from simulator.run.options import RunOptions
 from simulator.scenario.file import Scenario
 from simulator.schema import open_database
@@ -29,6 +30,7 @@ class RunSystem:
         app: the run's own Celery app: it holds connections to the run's broker.
         worker: the worker that this process has started; None with attached workers.
         local_stack: None where the settings name a broker.
+        outages: the outages of database and broker that the driver waits for.
     """
 
     settings: Settings
@@ -37,6 +39,7 @@ class RunSystem:
     app: Celery
     worker: LocalWorker | None
     local_stack: LocalStack | None
+    outages: Outages
 
     def wait_until_ready(self) -> None:
         """Return when the worker that this process has started answers."""
@@ -87,7 +90,7 @@ def open_system(scenario: Scenario, settings: Settings, options: RunOptions) -> 
         for campaign in scenario.campaigns:
             load_services_factory(campaign.services_kind)(campaign.services_settings, database)
         app = stack.enter_context(make_celery_app("driver", broker.url))
-        app.conf.task_publish_retry = False  # retry_transient does it, and reports it
+        app.conf.task_publish_retry = False  # Outages.retry does it, and reports it
         if worker is None:
             broker.check_workers(app)
         yield RunSystem(
@@ -97,4 +100,5 @@ def open_system(scenario: Scenario, settings: Settings, options: RunOptions) -> 
             app=app,
             worker=worker,
             local_stack=local_stack,
+            outages=Outages(options.outage_limit),
         )

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from celery import Celery
 
-from simulator.retry import retry_transient
+from simulator.retry import Outages
 from simulator.run.observers.base import RunProgress
 from simulator.setup.run import RunCampaign
 from simulator.stack.broker import Broker
@@ -45,12 +45,18 @@ class ProgressWatch:
     """
 
     def __init__(
-        self, database: Database, campaigns: Sequence[Campaign], broker: Broker, app: Celery
+        self,
+        database: Database,
+        campaigns: Sequence[Campaign],
+        broker: Broker,
+        app: Celery,
+        outages: Outages,
     ) -> None:
         self._database = database
         self._campaigns = campaigns
         self._broker = broker
         self._app = app
+        self._outages = outages
         self._awaited_kinds: Collection[DueKind] = frozenset(DueKind)
         self._is_awaiting_all = True
         self._progress = RunProgress(0, 0, 0, 0)
@@ -93,7 +99,7 @@ class ProgressWatch:
         Raises:
             RunStalled: no message has moved for a while, and none will.
         """
-        progress = retry_transient(self._read_progress)
+        progress = self._outages.retry(self._read_progress)
         interval = min(now - self._read_at, MAX_CHECK_INTERVAL_SECONDS)
         self._read_at = now
         self._unmoved_seconds += interval
@@ -104,12 +110,12 @@ class ProgressWatch:
             self._is_missing_workers = False
         elif not progress.pending_messages and not progress.awaiting_batches:
             self._unmoved_seconds = self._idle_seconds = 0.0  # the next messages have yet to arrive
-        elif retry_transient(self._broker.count_waiting_tasks):
+        elif self._outages.retry(self._broker.count_waiting_tasks):
             self._idle_seconds = 0.0
             if self._unmoved_seconds > STALLED_AFTER_SECONDS:
                 self._unmoved_seconds = 0.0
                 self._check_workers()
-        elif not retry_transient(self._has_due_batch):
+        elif not self._outages.retry(self._has_due_batch):
             # The sweep wakes a batch that waits for long.
             self._unmoved_seconds = self._idle_seconds = 0.0
         elif self._idle_seconds > STALLED_AFTER_SECONDS:

@@ -6,7 +6,7 @@ from functools import partial
 
 from celery import Celery
 
-from simulator.retry import retry_transient
+from simulator.retry import Outages
 from simulator.run.observers.base import RunObserver, RunSnapshot
 from simulator.setup.run import Run
 from tracker.clock import Instant, from_datetime, to_datetime
@@ -35,8 +35,16 @@ class NightlyRollups(RunObserver):
     It logs the counts of each rollup. One rollup makes up for those missed in a pause of the run.
     """
 
-    def __init__(self, app: Celery, run: Run, zone: tzinfo, log: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        app: Celery,
+        outages: Outages,
+        run: Run,
+        zone: tzinfo,
+        log: Callable[[str], None],
+    ) -> None:
         self._app = app
+        self._outages = outages
         self._zone = zone
         self._log = log
         self._campaign_ids = [
@@ -57,7 +65,7 @@ class NightlyRollups(RunObserver):
         now = self._clock.now()
         if now >= self._next_rollup_at:
             arguments = {"campaigns": self._campaign_ids}
-            retry_transient(
+            self._outages.retry(
                 partial(self._app.send_task, ROLLUP_TASK, kwargs=arguments, queue=UPKEEP_QUEUE)
             )
             self._awaited_rollup_at = self._next_rollup_at

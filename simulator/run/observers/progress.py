@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from simulator.progress_lines import ProgressLines
+from simulator.progress_lines import ProgressLines, format_seconds
+from simulator.retry import Outage
 from simulator.run.observers.base import RunObserver, RunSnapshot
 from tracker.text import escape_control_characters, pluralize
 
@@ -28,6 +29,9 @@ class ProgressDisplay(RunObserver):
 
     def add_customers(self, count: int) -> None:
         """Count customers that were recorded."""
+
+    def show_outage(self, outage: Outage) -> None:
+        """Show why nothing moves: a service has been unavailable since a while."""
 
 
 @contextmanager
@@ -79,6 +83,9 @@ class _BarDisplay(ProgressDisplay):
     def add_customers(self, count: int) -> None:
         self._bars.update(self._customers_task, advance=count, visible=True)
 
+    def show_outage(self, outage: Outage) -> None:
+        self._bars.update(self._stage_tasks[-1], estimate=str(outage), visible=True)
+
     def ticked(self, snapshot: RunSnapshot) -> None:
         progress = snapshot.progress
         self._estimate.update(snapshot)
@@ -100,6 +107,9 @@ class _LineDisplay(ProgressDisplay):
 
     def add_customers(self, count: int) -> None:
         self._count_customers(count)
+
+    def show_outage(self, outage: Outage) -> None:
+        self._lines.show(str(outage))
 
     def ticked(self, snapshot: RunSnapshot) -> None:
         self._estimate.update(snapshot)
@@ -152,7 +162,7 @@ class _TimeEstimate:
         seconds_left = arriving + ((expected - progress.settled) / rate if rate else 0.0)
         parts = [f"{rate:,.0f}/s"] if rate else []
         if seconds_left:
-            parts.append(f"about {_format_duration(seconds_left)} left")
+            parts.append(f"about {format_seconds(seconds_left)} left")
         self.text = ", ".join(parts)
 
     def _measure_rate(self, settled: int) -> float:
@@ -166,11 +176,3 @@ class _TimeEstimate:
             samples.popleft()
         since, settled_then = samples[0]
         return (settled - settled_then) / (now - since) if now > since else 0.0
-
-
-def _format_duration(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {seconds} s" if minutes else f"{seconds} s"

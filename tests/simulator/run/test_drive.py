@@ -10,6 +10,7 @@ from celery import Celery
 from simulator.results.archive.run_list import list_runs
 from simulator.results.observations import RunState
 from simulator.results.result import RunResult
+from simulator.retry import OutageLimitReached, Outages
 from simulator.run.drive import add_run_to_errors, drive_run
 from simulator.run.resume import claim_run, load_resumable_run
 from simulator.run.system import RunSystem
@@ -48,6 +49,7 @@ def make_system(database: Database, settings: Settings, broker: Broker, app: Cel
         app=app,
         worker=None,
         local_stack=None,
+        outages=Outages(),
     )
 
 
@@ -71,7 +73,7 @@ def test_a_run_that_is_resumed_right_after_its_end_has_no_task_and_keeps_no_earl
             results.append(result)
             assert broker.count_waiting_tasks() == 0
             recorded = load_resumable_run(database, run.id)
-            claim_run(database, recorded, OPTIONS, CONDITIONS)
+            claim_run(database, Outages(), recorded, OPTIONS, CONDITIONS)
 
         interrupting = threading.Thread(
             target=interrupt_run, args=[signal.getsignal(signal.SIGINT)]
@@ -90,6 +92,12 @@ def test_a_run_that_is_resumed_right_after_its_end_has_no_task_and_keeps_no_earl
     [
         (WorkerDied("died"), False, "run 1 did not finish; it never started"),
         (WorkerDied("died"), True, "30 s from now, sendtrace resume 1 continues it"),
+        (OutageLimitReached("o"), False, "o\nrun 1 was interrupted; it never started"),
+        (
+            OutageLimitReached("o"),
+            True,
+            "o\nrun 1 was interrupted; once it is available again, sendtrace resume 1 continues",
+        ),
         (RunSuperseded(), True, "the other driver continues run 1"),
         (KeyboardInterrupt(), False, "run 1 was interrupted; it never started"),
         (
@@ -115,13 +123,21 @@ def test_an_error_says_how_its_run_can_be_continued(
             add_run_to_errors(system, run, has_started=has_started),
         ):
             raise error
+    if isinstance(error, KeyboardInterrupt | OutageLimitReached):
+        with database.read() as connection:
+            assert read_run_states(connection, [run.id]) == {run.id: CampaignState.INTERRUPTED}
     promises_resume = "sendtrace resume" in str(raised.value)
     assert promises_resume == (has_started and not isinstance(error, RunSuperseded))
 
 
 @pytest.mark.parametrize("state", [CampaignState.FINISHED, CampaignState.ABORTED])
 @pytest.mark.parametrize(
-    ("error", "problem"), [(KeyboardInterrupt(), "interrupted; "), (WorkerDied("died"), "died\n")]
+    ("error", "problem"),
+    [
+        (KeyboardInterrupt(), "interrupted; "),
+        (WorkerDied("died"), "died\n"),
+        (OutageLimitReached("away"), "away\n"),
+    ],
 )
 def test_an_error_after_the_end_of_a_run_advises_to_judge_it(
     database: Database,

@@ -9,6 +9,7 @@ import pytest
 import sqlalchemy as sa
 from celery import Celery
 
+from simulator.retry import Outages
 from simulator.run.driver import Driver
 from simulator.setup.record import record_run, start_run
 from simulator.setup.run import Resumption, Run, RunCampaign
@@ -96,7 +97,7 @@ def make_driver(
     is_paused: Callable[[RunCampaign], bool] = lambda _: False,
     is_cancelled: Callable[[RunCampaign], bool] = lambda _: False,
 ) -> Driver:
-    return Driver(database, app, run, batch_size, is_settled, is_paused, is_cancelled)
+    return Driver(database, app, run, batch_size, is_settled, is_paused, is_cancelled, Outages())
 
 
 def arrivals(database: Database, run: Run, index: int = 0) -> list[float]:

@@ -14,6 +14,7 @@ from simulator.results.archive.run_list import list_runs, make_run_row
 from simulator.results.archive.store import store_result
 from simulator.results.observations import DriverObservations, RunObservations, RunState
 from simulator.results.result import RunResult, judge_run
+from simulator.retry import Outages
 from simulator.run.abort import AbortCheck
 from simulator.run.driver_record import load_drivers
 from simulator.run.judge import RecordedRun, RunIsAlive
@@ -95,7 +96,7 @@ def load(database: Database, run: Run) -> RecordedRun:
 
 
 def claim(database: Database, recorded: RecordedRun) -> Run:
-    return claim_run(database, recorded, OPTIONS, CONDITIONS)
+    return claim_run(database, Outages(), recorded, OPTIONS, CONDITIONS)
 
 
 def read_state(database: Database, run: Run) -> CampaignState:

@@ -12,6 +12,7 @@ from celery import Celery
 from kombu.utils.functional import fxrange
 from redis.exceptions import ResponseError
 
+from simulator.retry import Outages
 from simulator.run.watch import STALLED_AFTER_SECONDS, ProgressWatch, RunStalled
 from simulator.stack.broker import ANSWER_TIMEOUT_SECONDS, Broker
 from simulator.stack.local import start_local_broker
@@ -164,7 +165,7 @@ def check_each_second(watch: ProgressWatch, first: int, last: int) -> None:
 def make_watch(database: Database, broker: Broker, app: Celery) -> ProgressWatch:
     """Watch a run of one campaign with one recorded message."""
     campaign = make_batch(database, Plan(size=1)).campaign
-    return ProgressWatch(database, [campaign], broker, app)
+    return ProgressWatch(database, [campaign], broker, app, Outages())
 
 
 @pytest.mark.parametrize("settings", ["sqlite"], indirect=True)
@@ -217,7 +218,9 @@ def test_a_run_whose_messages_have_yet_to_arrive_is_not_stalled(
 ) -> None:
     broker = Broker(broker_url)
     campaign = make_campaign(database, Plan(size=1))
-    watch = ProgressWatch(database, [campaign], broker, Celery("test", set_as_current=False))
+    watch = ProgressWatch(
+        database, [campaign], broker, Celery("test", set_as_current=False), Outages()
+    )
     check_each_second(watch, 0, 99)
     broker.close()
 
@@ -270,7 +273,9 @@ def test_a_run_whose_messages_are_deferred_is_not_stalled_before_they_are_due(
     defer_until(now + hour)
     with database.read() as connection:
         campaign = load_batch(connection, batch.campaign.id, 0).campaign
-    watch = ProgressWatch(database, [campaign], broker, Celery("test", set_as_current=False))
+    watch = ProgressWatch(
+        database, [campaign], broker, Celery("test", set_as_current=False), Outages()
+    )
     check_each_second(watch, 0, 99)
     defer_until(now - 1)
     with pytest.raises(RunStalled, match="the broker holds no task"):
@@ -285,7 +290,7 @@ def test_a_run_that_sends_no_more_does_not_wait_for_deferred_messages(
         batch = make_batch(database, Plan(size=2))
         backdate_batch(database, batch, deferred=1, deferral_due_at=1)
         app = Celery("test", set_as_current=False)
-        watch = ProgressWatch(database, [batch.campaign], broker, app)
+        watch = ProgressWatch(database, [batch.campaign], broker, app, Outages())
         assert watch.check_progress(0.0).pending_messages == 2
         watch.await_messages_in_progress()
         assert watch.check_progress(0.0).pending_messages == 1, "the other one is in progress"

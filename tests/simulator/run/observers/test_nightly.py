@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from celery import Celery
 
+from simulator.retry import Outages
 from simulator.run.observers.base import RunProgress, RunSnapshot
 from simulator.run.observers.nightly import NightlyRollups, next_one_am
 from simulator.setup.record import record_run
@@ -57,7 +58,7 @@ def test_a_run_rolls_up_its_own_emails_at_1_am_of_its_clock(
     scenario = build_scenario(*campaigns, clock={"speed": 100_000})
     run = record_run(database, scenario, tmp_path, lambda _: None)
     outbox = Outbox()
-    nightly = NightlyRollups(cast(Celery, outbox), run, UTC, lambda _: None)
+    nightly = NightlyRollups(cast(Celery, outbox), Outages(), run, UTC, lambda _: None)
     snapshot = RunSnapshot(reports=[], progress=RunProgress.from_reports([]), planned=10)
 
     def is_sent() -> bool:
