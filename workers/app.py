@@ -71,7 +71,7 @@ def exiting_on_error() -> Iterator[None]:
 def check_database() -> None:
     """Raise `SchemaMismatch` for tables that don't suit this version.
 
-    A database that is empty, or can't be reached now, is no reason to exit.
+    A database that is empty, or can't be reached now, is accepted.
     """
     database = connect(load_settings().resolved_database_url)
     file = database_file(database)

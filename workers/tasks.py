@@ -21,12 +21,12 @@ from workers.chains import StepArguments
 from workers.checks.base import checks_of
 from workers.queues import ROLLUP_TASK, SWEEP_TASK, task_name
 from workers.runtime import resources
-from workers.schema_change import stopping_on_schema_change
 from workers.step_task import StepFunction, StepTask, run_step
 from workers.steps import at_gateway, before_gateway
 from workers.steps.context import StepContext
 from workers.transient import TRANSIENT_ERRORS, RetryingTask
 from workers.upkeep.broker import record_sweep
+from workers.upkeep.schema_change import stopping_on_schema_change
 from workers.upkeep.sweep import requeue_stalled_batches
 
 logger = logging.getLogger(__name__)

@@ -55,8 +55,8 @@ def find_run_files(connection: Connection, settings: Settings, run_id: int) -> R
         folder = None
     logs = _read_logs(connection, run_drivers.c.run_id == run_id)
     logs -= _read_logs(connection, run_drivers.c.run_id != run_id)
-    found = [log for log in sorted(logs) if _is_in(log, settings.logs) and log.is_file()]
-    return RunFiles(folder=folder, logs=found)
+    log_files = [log for log in sorted(logs) if _is_in(log, settings.logs) and log.is_file()]
+    return RunFiles(folder=folder, logs=log_files)
 
 
 def _read_logs(connection: Connection, condition: sa.ColumnElement[bool]) -> set[Path]:

@@ -20,8 +20,8 @@ def record_applied(connection: Connection, layer: str, compatible: Mapping[str, 
     Args:
         compatible: the mark of each applied migration, by its revision.
     """
-    known = sa.select(applied_migrations.c.revision).where(applied_migrations.c.layer == layer)
-    recorded = set(connection.scalars(known))
+    query = sa.select(applied_migrations.c.revision).where(applied_migrations.c.layer == layer)
+    recorded = set(connection.scalars(query))
     rows = [
         {"layer": layer, "revision": revision, "compatible": is_compatible}
         for revision, is_compatible in compatible.items()

@@ -101,7 +101,7 @@ def check_schema(database: Database, *layers: Migrations, accepts_compatible: bo
 
     Raises:
         NothingRecorded: the database is empty.
-        DatabaseTooOld: an earlier version made the tables, and nobody ran `sendtrace migrate`.
+        DatabaseTooOld: an earlier version made the tables, and `sendtrace migrate` was not run.
         DatabaseTooNew: a newer version of sendtrace migrated the database.
         DatabaseIsForeign: the tables are those of another application.
     """
@@ -180,9 +180,9 @@ def _check_layer(
             f" ({_describe_revision(connection, migrations)}); run sendtrace migrate"
         )
     if state is SchemaState.NEWER:
-        known = {(migrations.layer, revision) for revision in migrations.list_revisions()}
+        own = {(migrations.layer, revision) for revision in migrations.list_revisions()}
         incompatible = {key for key in read_incompatible(connection) if key[0] == migrations.layer}
-        if incompatible - known or not accepts_compatible:
+        if incompatible - own or not accepts_compatible:
             raise _too_new(database, connection, migrations)
     return state
 

@@ -34,7 +34,7 @@ class LateDatabaseMiddleware:
 
     The live feed notices such a database within seconds. From then on, a page that waits gets the
     status 503, and its own response is dropped. Requests that may change something aren't ended:
-    whoever sent them must learn whether they had an effect.
+    their senders must learn whether they had an effect.
     """
 
     def __init__(self, app: ASGIApp) -> None:

@@ -77,7 +77,7 @@ def _drop_routine_sweeps(record: logging.LogRecord) -> bool:
 
 
 def _drop_returned_tasks(record: logging.LogRecord) -> bool:
-    """Drop Celery's tracebacks of tasks given back; see `workers.schema_change`."""
+    """Drop Celery's tracebacks of tasks given back; see `workers.upkeep.schema_change`."""
     return record.exc_info is None or not isinstance(record.exc_info[1], Reject)
 
 

@@ -34,8 +34,8 @@ def begin_submission(
     Returns:
         The id of the note; None if the campaign is cancelled, so that nothing may be offered.
     """
-    bounds = (min(numbers), max(numbers))
-    values = (batch.campaign.id, batch.batch, attempt, *bounds)
+    first_and_last = (min(numbers), max(numbers))
+    values = (batch.campaign.id, batch.batch, attempt, *first_and_last)
     with database.write() as connection:
         lock = sa.select(batches.c.batch).where(is_of_batch(batches, batch))
         connection.execute(lock.with_for_update(key_share=True))

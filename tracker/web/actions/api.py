@@ -93,9 +93,9 @@ def requeue(
 
     It is harmless if the batch has a task already: the superfluous one finds nothing to do.
     """
-    said = body or ActionIn()
-    found = find_batch(context, campaign_id, batch)
-    done = requeue_batch(context, found, actor=said.actor, reason=said.reason)
+    details = body or ActionIn()
+    target = find_batch(context, campaign_id, batch)
+    done = requeue_batch(context, target, actor=details.actor, reason=details.reason)
     return ActionModel.of(done)
 
 
@@ -107,15 +107,16 @@ def requeue(
 )
 def act(
     campaign_id: Annotated[int, Path(description="The campaign's id, as in /api/campaigns.")],
-    action: Annotated[str, Path(description="What to do: `pause` or `resume`.")],
+    action: Annotated[str, Path(description="What to do: `pause`, `resume` or `cancel`.")],
     context: Context,
     body: ActionIn | None = None,
 ) -> ActionModel:
-    """Pause or resume a campaign, and return the row of the action log.
+    """Pause, resume or cancel a campaign, and return the row of the action log.
 
-    While it is paused, no message is queued, checked or submitted. What is in the gateway goes on.
+    While it is paused, no message is queued, checked or submitted. After it is cancelled, what the
+    gateway doesn't have is Not Sent. What is in the gateway goes on.
     """
-    said = body or ActionIn()
+    details = body or ActionIn()
     kind = find_action(action)
-    done = act_on_campaign(context, campaign_id, kind, actor=said.actor, reason=said.reason)
+    done = act_on_campaign(context, campaign_id, kind, actor=details.actor, reason=details.reason)
     return ActionModel.of(done)

@@ -12,7 +12,7 @@ from tracker.web.context import WebContext
 
 
 def find_batch(context: WebContext, campaign_id: int, number: int) -> Batch:
-    """Return a batch; raise `NotFound` if there is none of this number."""
+    """Return a batch; raise `NotFound` for an unknown one."""
     with context.read_database() as connection:
         context.load_campaign(connection, campaign_id)
         return load_batch(connection, campaign_id, min(number, MAX_INTEGER))

@@ -5,7 +5,7 @@ from typing import Protocol
 
 from tracker.campaign_states import ENDED_STATES, ActionKind, CampaignState
 from tracker.errors import NotFound
-from tracker.record.actions.campaigns import pause_campaign, resume_campaign
+from tracker.record.actions.campaigns import cancel_campaign, pause_campaign, resume_campaign
 from tracker.record.actions.log import Action
 from tracker.record.catalog import Campaign
 from tracker.store.database import Database
@@ -25,6 +25,7 @@ class CampaignAction(Protocol):
 CAMPAIGN_ACTIONS: Mapping[ActionKind, CampaignAction] = {
     ActionKind.PAUSE: pause_campaign,
     ActionKind.RESUME: resume_campaign,
+    ActionKind.CANCEL: cancel_campaign,
 }
 
 
@@ -32,7 +33,8 @@ def list_offered(state: CampaignState) -> Sequence[ActionKind]:
     """Return the actions that make sense for a campaign in a state."""
     if state in (*ENDED_STATES, CampaignState.CANCELLED):
         return ()
-    return (ActionKind.RESUME if state is CampaignState.PAUSED else ActionKind.PAUSE,)
+    is_paused = state is CampaignState.PAUSED
+    return (ActionKind.RESUME if is_paused else ActionKind.PAUSE, ActionKind.CANCEL)
 
 
 def find_action(name: str) -> ActionKind:

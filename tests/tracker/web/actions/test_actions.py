@@ -47,14 +47,17 @@ def test_the_api_acts_and_lists_what_was_done(
     )
     assert client.post(f"{path}/resume", headers=BEARER).json()["actor"] == "API"
     assert not is_paused(database, batch)
+    assert client.post(f"{path}/cancel", headers=BEARER).json()["action"] == "cancel"
+    assert client.get(path, headers=BEARER).json()["state"] in ("running", "cancelled")
     assert client.post(f"{path}/explode", headers=BEARER).status_code == 404
     assert client.post("/api/campaigns/999/pause", headers=BEARER).status_code == 404
     listed = client.get("/api/actions", headers=BEARER).json()
     assert [(row["action"], row["actor"], row["reason"]) for row in listed] == [
+        ("cancel", "API", ""),
         ("resume", "API", ""),
         ("pause", "ana", HOSTILE),
     ]
-    assert listed[1] == paused.json()
+    assert listed[2] == paused.json()
     first = client.get("/api/actions?limit=1", headers=BEARER).json()
     earlier = client.get(f"/api/actions?before={first[0]['id']}", headers=BEARER).json()
     assert [*first, *earlier] == listed
@@ -159,8 +162,10 @@ def test_a_form_token_expires(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_only_actions_that_make_sense_are_offered() -> None:
     offered = {state: [*list_offered(state)] for state in CampaignState}
-    assert offered[CampaignState.PAUSED] == ["resume"]
-    assert offered[CampaignState.RUNNING] == offered[CampaignState.SCHEDULED] == ["pause"]
+    assert offered[CampaignState.PAUSED] == ["resume", "cancel"]
+    for state in (CampaignState.RUNNING, CampaignState.SCHEDULED, CampaignState.ABANDONED):
+        assert offered[state] == ["pause", "cancel"]
+    assert offered[CampaignState.CANCELLED] == []
     assert offered[CampaignState.FINISHED] == offered[CampaignState.INTERRUPTED] == []
 
 

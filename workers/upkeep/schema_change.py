@@ -27,7 +27,7 @@ def stopping_on_schema_change(task: Task) -> Iterator[None]:
     try:
         yield
     except SchemaMismatch as error:
-        with suppress(OperationalError, OSError):  # the task comes back, and tries again
+        with suppress(OperationalError, OSError):  # the task is delivered again
             task.app.control.broadcast(
                 stop_taking_tasks.__name__,
                 arguments={"reason": str(error)},
