@@ -51,7 +51,9 @@ def migrate(
     count = pluralize(len(migrations), "migration")
     summary = f"{count} {'to apply' if dry_run else 'applied'}"
     print(summary if migrations else "the schema is current", file=sys.stderr)
-    if not all(migration.is_compatible for migration in migrations):
+    # Tables that are created have no workers of an earlier version.
+    created = {change.layer for change in migrations if change.revision.endswith("_initial")}
+    if any(not change.is_compatible and change.layer not in created for change in migrations):
         print("workers of the earlier version take no more tasks; restart them", file=sys.stderr)
 
 

@@ -31,6 +31,9 @@ ABORT_CHECK_INTERVAL_SECONDS = 1.0
 MIN_PAUSE_FACTOR = 5
 """A check that takes long is repeated only after this many times its duration."""
 
+MAX_PAUSE_SECONDS = 10.0
+"""Longest pause for that reason: also after an outage, or a time asleep, the next look is soon."""
+
 
 class RunPlayer:
     """A player of a run that has started.
@@ -99,7 +102,7 @@ class RunPlayer:
     def _send_until_settled(self) -> Threshold | None:
         """Return the threshold that stopped the run, or None when all messages have settled."""
         began = time.monotonic()
-        progress_timer, abort_timer = _PollTimer(), _PollTimer()
+        progress_timer, abort_timer = PollTimer(), PollTimer()
         while True:
             if self._state is RunState.FINISHED and self._is_shutdown_requested():
                 self._stop_sending()
@@ -169,7 +172,7 @@ def progress_interval(elapsed: float) -> float:
     return min(interval, MAX_PROGRESS_INTERVAL_SECONDS)
 
 
-class _PollTimer:
+class PollTimer:
     """A timer of a check: it is due after an interval, or later if the check itself takes long."""
 
     def __init__(self) -> None:
@@ -183,4 +186,5 @@ class _PollTimer:
     def restart(self, interval: float) -> None:
         """Schedule the next check; the current one has just finished."""
         now = time.monotonic()
-        self._due_at = now + max(interval, MIN_PAUSE_FACTOR * (now - self._started_at))
+        pause = min(MIN_PAUSE_FACTOR * (now - self._started_at), MAX_PAUSE_SECONDS)
+        self._due_at = now + max(interval, pause)

@@ -428,13 +428,13 @@ def enqueue_batches(database: Database, campaign: Campaign, size: int = 1) -> It
 
 @dataclass(frozen=True)
 class OvertakenDatabase(Database):
-    """A database on which other work runs right before the next write."""
+    """A database on which other work runs right before each of the next writes, the last first."""
 
     others: list[Callable[[], object]]
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
-        while self.others:
+        if self.others:
             self.others.pop()()
         with super().write() as connection:
             yield connection

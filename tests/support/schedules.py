@@ -30,13 +30,17 @@ class WorkerKilled(Exception):
 
 @dataclass(frozen=True)
 class KillingDatabase(Database):
-    """A database whose writer is killed just before it commits."""
+    """A database whose writer is killed just before it commits; some commits before may pass."""
+
+    passing: list[None]
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
         with super().write() as connection:
             yield connection
-            raise WorkerKilled
+            if not self.passing:
+                raise WorkerKilled
+            self.passing.pop()
 
 
 @dataclass
@@ -57,11 +61,12 @@ class InlineWorker:
         """Run a step of a schedule. What a gateway accepted before a kill stays accepted."""
         database = self.database
         if scheduled.killed:
-            database = KillingDatabase(self.database.engine)
+            database = KillingDatabase(self.database.engine, [None] * scheduled.after)
         elif scheduled.overtaken_by is not None:
             other, number = scheduled.overtaken_by, scheduled.batch
             database = OvertakenDatabase(
-                self.database.engine, [lambda: self.run_step(other, number)]
+                self.database.engine,
+                [lambda: self.run_step(other, number), *[lambda: None] * scheduled.after],
             )
         with suppress(WorkerKilled):
             self.run_step(scheduled.step, scheduled.batch, database)
@@ -72,12 +77,16 @@ class ScheduledStep:
     """A step on a batch, which may be killed before it commits, or be overtaken by another step.
 
     The other step runs on the same batch between the reading and the writing of this one.
+
+    Attributes:
+        after: commits of this step that come before; `submit` has one before it calls the gateway.
     """
 
     step: Step
     batch: int
     killed: bool = False
     overtaken_by: Step | None = None
+    after: int = 0
 
 
 def prepare_run(

@@ -87,12 +87,12 @@ def test_settled_with_three_attempts(status: Status, attempt: int, settled: bool
 
 
 def test_the_reasons_are_the_contract_in_its_order() -> None:
-    assert len(CONTRACT) == 26
+    assert len(CONTRACT) == 27
     assert [(reason.category, reason.slug, reason.step) for reason in Reason] == CONTRACT
 
 
 def test_reason_codes_are_unique_and_none_means_no_reason() -> None:
-    assert sorted(int(reason) for reason in Reason) == list(range(1, 27))
+    assert sorted(int(reason) for reason in Reason) == list(range(1, 28))
     assert not Reason.__members__.keys() - {reason.name for reason in Reason}, "an alias"
 
 
@@ -120,7 +120,7 @@ def test_the_headings_of_the_categories() -> None:
 
 def test_titles_of_reasons_are_words_and_differ() -> None:
     titles = [reason.title for reason in Reason]
-    assert len(set(titles)) == 26
+    assert len(set(titles)) == 27
     assert Reason.UNSUBSCRIBED.title == "Unsubscribed"
     assert not any("_" in title for title in titles)
 

@@ -1,4 +1,4 @@
-"""Who may change a schema: `sendtrace migrate`, and whoever first uses an empty database.
+"""Change a schema: `sendtrace migrate` does, and the first use of an empty database.
 
 Everybody else compares the schema with that of this version, and writes nothing.
 """

@@ -1,5 +1,6 @@
 """Adding a check: the decorator, the entry point, and the errors of invalid checks."""
 
+import re
 import sys
 import tomllib
 from collections.abc import Callable, Iterator
@@ -122,7 +123,7 @@ def test_the_decorator_makes_a_check(reason: Reason | str, step: Step | str) -> 
             "zzz",
             "suppress",
             rule,
-            "'zzz'; expected one of 26, such as organization_disabled, configuration or",
+            "'zzz'; expected one of 27, such as organization_disabled, configuration or",
             id="unknown reason",
         ),
         pytest.param(
@@ -314,7 +315,9 @@ def test_two_checks_of_one_name_are_refused(
         all_checks()
 
 
-def test_a_worker_does_not_start_with_a_broken_check(install: Callable[..., None]) -> None:
+def test_a_worker_does_not_start_with_a_broken_check(
+    install: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
     conf = SimpleNamespace(
         broker_url="redis://broker.example",
         broker_transport_options={"visibility_timeout": 7_200},
@@ -322,5 +325,7 @@ def test_a_worker_does_not_start_with_a_broken_check(install: Callable[..., None
     )
     app.exit_if_misconfigured(conf=conf)
     install("", broken="extra:no_such_check")
-    with pytest.raises(SystemExit, match=r"sendtrace: check broken .* import failed"):
+    with pytest.raises(SystemExit) as exited:
         app.exit_if_misconfigured(conf=conf)
+    assert exited.value.code == 2
+    assert re.match(r"sendtrace: check broken .* import failed", capsys.readouterr().err)
