@@ -16,6 +16,7 @@ from tests.support.shell import SCRIPT, FinishedRun, Shell, make_scenario, wait_
 
 KEYS = {
     *("version", "run", "scenario", "seed", "state", "aborted_for", "started_at", "speed"),
+    "actions",
     *("planned", "messages", "seconds", "throughput", "workers", "batch_size", "database"),
     *("timezone", "durability", "machine", "versions", "absent", "verdict", "thresholds"),
     *("figures", "rejects", "campaigns", "prediction", "invariants", "definition"),
