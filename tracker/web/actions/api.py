@@ -5,9 +5,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Path, Query
 from pydantic import BaseModel, Field
 
-from tracker.campaign_states import ActionKind, TargetKind
 from tracker.record.actions.log import Action, read_actions
-from tracker.text import join_with_or
 from tracker.web.actions.batches import find_batch, requeue_batch
 from tracker.web.actions.campaigns import act_on_campaign, find_action
 from tracker.web.context import Context
@@ -40,9 +38,9 @@ class ActionModel(BaseModel):
     id: int = Field(description="the row's number")
     at: str = Field(description="time, ISO 8601 in UTC")
     actor: str = Field(description="who: a user of the system, of the page, or of the API")
-    action: str = Field(description=f"what was done: {join_with_or([*ActionKind])}")
-    target_kind: str = Field(description=join_with_or([*TargetKind]))
-    target: str = Field(description="name of the target; the number of a run")
+    action: str = Field(description="what was done: pause, resume, cancel or requeue")
+    target_kind: str = Field(description="campaign or batch")
+    target: str = Field(description="name of the campaign, or CAMPAIGN/BATCH")
     campaign_id: int | None = Field(description="the campaign, also of a batch")
     batch: int | None = Field(description="the batch's number in its campaign")
     run: int | None = Field(description="the run, also of a campaign or a batch")
@@ -68,7 +66,7 @@ def list_actions(
         int, Query(ge=1, le=MAX_PAGE_ACTIONS, description="Rows at most.")
     ] = MAX_PAGE_ACTIONS,
 ) -> list[ActionModel]:
-    """Return what people did to campaigns, queues, batches and runs, the latest first."""
+    """Return what people did to campaigns and batches, the latest first."""
     with context.read_database() as connection:
         actions = read_actions(connection, limit=limit, before=before)
     return [ActionModel.of(action) for action in actions]

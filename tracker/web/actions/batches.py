@@ -33,11 +33,13 @@ def requeue_batch(context: WebContext, batch: Batch, *, actor: str, reason: str)
     following = next_step(context.database, batch)
     if following is None:
         raise ActionRefused(f"batch {batch.batch} of {batch.campaign.name} needs no step now")
-    try:
-        requeue(batch, following.step)
-    except Exception as error:  # clients raise errors of several libraries
-        raise HTTPException(503, "The broker doesn't answer; nothing was queued") from error
     with context.database.write() as connection:
-        return record_action(
+        action = record_action(
             connection, ActionKind.REQUEUE, batch_target(batch), actor=actor, reason=reason
         )
+        # Within the transaction: nothing is queued without a row, and no row stays without a task.
+        try:
+            requeue(batch, following.step)
+        except Exception as error:  # clients raise errors of several libraries
+            raise HTTPException(503, "The broker doesn't answer; nothing was queued") from error
+    return action
