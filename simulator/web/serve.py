@@ -29,6 +29,7 @@ from workers.chains import StepArguments, enqueue_step
 from workers.queues import QUEUES
 from workers.upkeep.broker import make_broker_client, read_queue_depths, read_sweep_age
 from workers.upkeep.presence import WorkerListener
+from workers.upkeep.sweep import find_batches_in_progress
 
 STEP_BY_DUE_KIND = {DueKind.RECEIPTS: Step.DELIVER, DueKind.ENGAGEMENT: Step.ENGAGE}
 """The step that applies stored reports."""
@@ -73,15 +74,20 @@ def open_monitoring(database: Database, settings: Settings) -> Iterator[Monitori
                 read_sweep_age=partial(read_sweep_age, client),
                 read_worker_activity=listener.snapshot,
                 notify_workers=_make_notifier(database, app),
-                requeue_batch=partial(_requeue, app),
+                requeue_batch=partial(_requeue, app, client),
             )
         yield monitoring
 
 
-def _requeue(app: Celery, batch: Batch, step: Step) -> None:
+def _requeue(app: Celery, client: Redis, batch: Batch, step: Step) -> bool:
+    """Enqueue a step on a batch, unless the batch has a task; return whether it was enqueued."""
+    key = (batch.campaign.id, batch.batch)
+    if find_batches_in_progress(app, client, {key}):
+        return False
     # As a retry: the batch may have killed the process of its task.
     arguments = StepArguments(campaign=batch.campaign.id, batch=batch.batch, is_retry=True)
     enqueue_step(app, step, arguments, batch.campaign, retry=False)
+    return True
 
 
 def _make_notifier(database: Database, app: Celery) -> NotifyWorkers:

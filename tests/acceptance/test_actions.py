@@ -13,9 +13,9 @@ from tests.support.shell import Shell, StartedCommand, make_scenario, wait_until
 SIZES = {"spring-email": 600, "spring-sms": 200}
 
 SLOW = make_scenario(email=SIZES["spring-email"], sms=SIZES["spring-sms"]).replace(
-    'requires = ["coupon"]', 'load = { shape = { constant = 30 } }\nrequires = ["coupon"]'
+    'requires = ["coupon"]', 'load = { shape = { constant = 20 } }\nrequires = ["coupon"]'
 )
-"""The emails arrive in twenty seconds, so that a test can act on the campaign meanwhile."""
+"""The emails arrive in thirty seconds, so that a test can act on the campaign meanwhile."""
 
 
 @pytest.fixture(params=("sqlite", "postgresql"))

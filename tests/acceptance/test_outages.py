@@ -16,9 +16,9 @@ from tests.support.reusable_database import END_OTHER_SESSIONS
 from tests.support.shell import Shell, StartedCommand, make_scenario, wait_until
 
 SCENARIO = make_scenario(email=200, sms=100, median="10ms", p99="20ms").replace(
-    'requires = ["coupon"]', 'load = { shape = { constant = 50 } }\nrequires = ["coupon"]'
+    'requires = ["coupon"]', 'load = { shape = { constant = 20 } }\nrequires = ["coupon"]'
 )
-"""Four seconds of arrivals."""
+"""Ten seconds of arrivals."""
 
 
 def find_broker(command: StartedCommand) -> psutil.Process:

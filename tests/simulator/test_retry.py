@@ -47,8 +47,12 @@ class Display:
     ids=["database", "broker"],
 )
 def test_transient_errors_are_retried_and_reported_once(
-    capsys: pytest.CaptureFixture[str], error: Exception, service: str
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+    service: str,
 ) -> None:
+    monkeypatch.setattr("time.monotonic", lambda: 0.0)
     errors = [error, error, error]
 
     def work() -> int:
@@ -62,7 +66,10 @@ def test_transient_errors_are_retried_and_reported_once(
     )
 
 
-def test_an_outage_is_shown_while_it_lasts_with_the_service_that_failed_last() -> None:
+def test_an_outage_is_shown_while_it_lasts_with_the_service_that_failed_last(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("time.monotonic", lambda: 0.0)
     errors: list[Exception] = [BROKER_ERROR, DATABASE_ERROR, DATABASE_ERROR]
 
     def work() -> None:

@@ -55,8 +55,8 @@ class Monitoring:
             raises any error of the broker's client.
         read_worker_activity: returns the workers and their recent failures.
         notify_workers: enqueues the task that applies stored reports.
-        requeue_batch: enqueues the task of a step on a batch; raises any error of the broker's
-            client.
+        requeue_batch: enqueues the task of a step on a batch, unless it has a task in a queue or
+            with a live worker; returns whether it did. Raises any error of the broker's client.
         explain_checks: returns the verdict of every check on a message, with the values that the
             check read, as plain types; raises `NotFound`.
         commands: the shell commands that help.
@@ -67,6 +67,6 @@ class Monitoring:
     read_sweep_age: Callable[[], float | None] | None = None
     read_worker_activity: Callable[[], WorkerActivity] | None = None
     notify_workers: NotifyWorkers | None = None
-    requeue_batch: Callable[[Batch, Step], None] | None = None
+    requeue_batch: Callable[[Batch, Step], bool] | None = None
     explain_checks: Callable[[Campaign, int], Sequence[CheckVerdict]] | None = None
     commands: HelpfulCommands | None = None

@@ -97,7 +97,7 @@ def requeue_stalled_batches(
         idle = find_idle_batches(connection, campaigns, MIN_IDLE_TIME)
     if not idle:
         return []
-    in_progress = _find_batches_in_progress(app, client, {_batch_key(batch) for batch in idle})
+    in_progress = find_batches_in_progress(app, client, {_batch_key(batch) for batch in idle})
     stalled = [batch for batch in idle if _batch_key(batch) not in in_progress]
     claimed = _claim_batches(database, stalled) if stalled else []
     for requeued in claimed:
@@ -116,8 +116,10 @@ def _batch_key(stalled: StalledBatch) -> BatchKey:
     return stalled.campaign.id, stalled.batch
 
 
-def _find_batches_in_progress(app: Celery, client: Redis, batches: set[BatchKey]) -> set[BatchKey]:
+def find_batches_in_progress(app: Celery, client: Redis, batches: set[BatchKey]) -> set[BatchKey]:
     """Return those of some batches that have a task in a queue or with a live worker.
+
+    Errors of the broker are raised.
 
     A chain has one task at a time on the broker, which carries the tasks to come; that one is
     enough.

@@ -1,5 +1,6 @@
 """What PostgreSQL is asked for: with few rights, in few round trips, from a version on."""
 
+import math
 import re
 from collections.abc import Iterator
 from contextlib import closing
@@ -57,7 +58,10 @@ def test_own_tables_are_analyzed_without_a_warning(ordinary_url: str) -> None:
     assert warnings == []
 
 
-def test_settings_of_a_transaction_cost_no_round_trip(postgresql_url: str, tmp_path: Path) -> None:
+def test_settings_of_a_transaction_cost_no_round_trip(
+    postgresql_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgresql, "PING_AFTER_IDLE_SECONDS", math.inf)
     file = tmp_path / "trace"
     with closing(connect(postgresql_url)) as database:
         with database.read() as connection:

@@ -13,6 +13,7 @@ from sqlalchemy import Connection, Row
 from tracker.campaign_states import ActionKind, TargetKind
 from tracker.clock import Instant, to_datetime
 from tracker.record.catalog import Batch, Campaign
+from tracker.record.details import clean_text
 from tracker.store.database_clock import transaction_start
 from tracker.store.schema.work import actions
 
@@ -110,19 +111,19 @@ def record_action(
     """Record an action, now by the database's clock, and return it.
 
     Args:
-        actor: who did it.
+        actor: who did it; cut to MAX_DETAIL_LENGTH, as `reason` is.
         reason: why, or an empty text.
     """
     insert = sa.insert(actions).values(
         at=transaction_start(),
-        actor=actor,
+        actor=clean_text(actor),
         action=action,
         target_kind=target.kind,
         target=target.name,
         campaign_id=target.campaign_id,
         batch=target.batch,
         run_id=target.run_id,
-        reason=reason,
+        reason=clean_text(reason),
     )
     row = connection.execute(insert.returning(actions)).one()
     return _action_from_row(row)

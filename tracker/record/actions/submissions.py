@@ -1,9 +1,9 @@
 """Submissions that have begun: messages that a gateway may have before the record says so.
 
 `submit` calls the gateway first, and records its answer afterwards. So it notes beforehand what it
-is about to offer, and deletes the note with the answer. The note of a step that died stays until
-its messages have moved on. Only cancelling reads the notes: what a gateway may have isn't
-cancelled, and is offered again, which changes nothing at a gateway that has it.
+is about to offer, and deletes the note with the answer. The note of a step that failed in between
+stays until its campaign is cancelled. Only cancelling reads the notes: what a gateway may have
+isn't cancelled, and is offered again, which changes nothing at a gateway that has it.
 
 A note and a cancellation of the same batch both lock the batch's row. Whichever comes second sees
 the other one.

@@ -6,6 +6,7 @@ from fastapi import APIRouter, Depends, Path, Query
 from pydantic import BaseModel, Field
 
 from tracker.record.actions.log import Action, read_actions
+from tracker.store.schema.integers import MAX_INTEGER
 from tracker.web.actions.batches import find_batch, requeue_batch
 from tracker.web.actions.campaigns import act_on_campaign, find_action
 from tracker.web.context import Context
@@ -60,7 +61,8 @@ acting_router = APIRouter(prefix="/api", tags=["actions"], dependencies=[Depends
 def list_actions(
     context: Context,
     before: Annotated[
-        int | None, Query(description="Only rows with a lower `id`, for the next page.")
+        int | None,
+        Query(ge=1, le=MAX_INTEGER, description="Only rows with a lower `id`, for the next page."),
     ] = None,
     limit: Annotated[
         int, Query(ge=1, le=MAX_PAGE_ACTIONS, description="Rows at most.")
@@ -89,7 +91,7 @@ def requeue(
 ) -> ActionModel:
     """Queue the step that a batch needs, and return the row of the action log.
 
-    It is harmless if the batch has a task already: the superfluous one finds nothing to do.
+    A batch that has a task in a queue or with a worker is refused.
     """
     details = body or ActionIn()
     target = find_batch(context, campaign_id, batch)

@@ -21,10 +21,11 @@ def find_batch(context: WebContext, campaign_id: int, number: int) -> Batch:
 def requeue_batch(context: WebContext, batch: Batch, *, actor: str, reason: str) -> Action:
     """Queue the step that a batch needs, and return the row of the action log.
 
-    It is harmless if the batch has a task already: the superfluous one finds nothing to do.
+    A batch that has a task is left alone: a second one could submit the same messages to a gateway
+    that doesn't recognize them.
 
     Raises:
-        ActionRefused: the batch needs no step now, or no broker is configured.
+        ActionRefused: the batch needs no step now, has a task, or no broker is configured.
         HTTPException: the broker doesn't answer; nothing was queued.
     """
     requeue = context.monitoring.requeue_batch
@@ -39,7 +40,9 @@ def requeue_batch(context: WebContext, batch: Batch, *, actor: str, reason: str)
         )
         # Within the transaction: nothing is queued without a row, and no row stays without a task.
         try:
-            requeue(batch, following.step)
+            is_queued = requeue(batch, following.step)
         except Exception as error:  # clients raise errors of several libraries
             raise HTTPException(503, "The broker doesn't answer; nothing was queued") from error
+        if not is_queued:
+            raise ActionRefused(f"batch {batch.batch} of {batch.campaign.name} has a task already")
     return action

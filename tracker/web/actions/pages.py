@@ -10,6 +10,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from tracker.campaign_states import ActionKind
 from tracker.clock import to_datetime
 from tracker.record.actions.log import read_actions
+from tracker.store.schema.integers import MAX_INTEGER
 from tracker.web.actions.api import MAX_PAGE_ACTIONS, MAX_TEXT_LENGTH
 from tracker.web.actions.batches import find_batch, requeue_batch
 from tracker.web.actions.campaigns import act_on_campaign, find_action
@@ -23,7 +24,9 @@ router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
 
 
 @router.get("/actions")
-def show_actions(context: Context, before: Annotated[int | None, Query()] = None) -> HTMLResponse:
+def show_actions(
+    context: Context, before: Annotated[int | None, Query(ge=1, le=MAX_INTEGER)] = None
+) -> HTMLResponse:
     """Show what people did, the latest first."""
     with context.read_database() as connection:
         actions = read_actions(connection, limit=MAX_PAGE_ACTIONS + 1, before=before)

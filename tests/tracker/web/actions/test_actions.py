@@ -40,6 +40,10 @@ def test_the_api_acts_and_lists_what_was_done(
     said = {"reason": HOSTILE, "actor": "ana"}
     paused = client.post(f"{path}/pause", headers=BEARER, json=said)
     assert (paused.status_code, is_paused(database, batch)) == (200, True), paused.text
+    assert (
+        client.post(f"{path}/resume", headers=BEARER, json={"reason": "\0"}).json()["reason"] == ""
+    )
+    assert client.post(f"{path}/pause", headers=BEARER).status_code == 200
     again = client.post(f"{path}/pause", headers=BEARER)
     assert (again.status_code, again.json()["detail"]) == (
         422,
@@ -48,16 +52,19 @@ def test_the_api_acts_and_lists_what_was_done(
     assert client.post(f"{path}/resume", headers=BEARER).json()["actor"] == "API"
     assert not is_paused(database, batch)
     assert client.post(f"{path}/cancel", headers=BEARER).json()["action"] == "cancel"
-    assert client.get(path, headers=BEARER).json()["state"] in ("running", "cancelled")
+    with database.read() as connection:
+        assert load_campaign(connection, batch.campaign.id).cancelled_at is not None
     assert client.post(f"{path}/explode", headers=BEARER).status_code == 404
     assert client.post("/api/campaigns/999/pause", headers=BEARER).status_code == 404
     listed = client.get("/api/actions", headers=BEARER).json()
     assert [(row["action"], row["actor"], row["reason"]) for row in listed] == [
         ("cancel", "API", ""),
         ("resume", "API", ""),
+        ("pause", "API", ""),
+        ("resume", "API", ""),
         ("pause", "ana", HOSTILE),
     ]
-    assert listed[2] == paused.json()
+    assert listed[-1] == paused.json()
     first = client.get("/api/actions?limit=1", headers=BEARER).json()
     earlier = client.get(f"/api/actions?before={first[0]['id']}", headers=BEARER).json()
     assert [*first, *earlier] == listed
@@ -174,10 +181,11 @@ def test_a_batch_is_requeued_by_api_and_page(
 ) -> None:
     queued: list[tuple[int, int, Step]] = []
 
-    def requeue(found: Batch, step: Step) -> None:
+    def requeue(found: Batch, step: Step) -> bool:
         if len(queued) == 2:
             raise ConnectionError("no broker")
         queued.append((found.campaign.id, found.batch, step))
+        return True
 
     changes = {"requeue_batch": requeue}
     with live_page_client(database, settings, changes, token=SecretStr(TOKEN)) as client:
@@ -198,6 +206,20 @@ def test_a_batch_is_requeued_by_api_and_page(
         assert (refused.status_code, "needs no step" in refused.json()["detail"]) == (422, True)
         actors = [row["actor"] for row in client.get("/api/actions", headers=BEARER).json()]
     assert actors == ["ana", "bob", "ana"], "failures aren't in the log"
+
+
+def test_a_batch_that_has_a_task_is_left_alone(
+    database: Database, settings: Settings, batch: Batch
+) -> None:
+    changes = {"requeue_batch": lambda _batch, _step: False}
+    with live_page_client(database, settings, changes, token=SecretStr(TOKEN)) as client:
+        path = f"/api/campaigns/{batch.campaign.id}/batches/{batch.batch}/requeue"
+        refused = client.post(path, headers=BEARER)
+        assert (refused.status_code, "has a task already" in refused.text) == (422, True)
+        assert client.get("/api/actions", headers=BEARER).json() == []
+        for number in ("0", "9" * 20):
+            asked = client.get(f"/api/actions?before={number}", headers=BEARER)
+            assert asked.status_code == 422
 
 
 def test_without_a_broker_no_batch_is_requeued(
